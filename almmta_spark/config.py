@@ -1,0 +1,452 @@
+"""Every setting of a night: typed, frozen, validated; a key nobody declared is an error, never a silent default.
+
+conf/*.yaml holds the departures from the defaults below and may name a base file (`extends: local.yaml`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import yaml
+
+ROLES = ("outcome_proxy", "intent_proxy")
+KINDS = ("binary", "count")
+
+
+def _require(condition: bool, key: str, rule: str, value: object) -> None:
+    if not condition:
+        raise ValueError(f"{key} must be {rule}, got {value!r}: change it in the conf file or with --set {key}=VALUE")
+
+
+@dataclass(frozen=True)
+class SignalConfig:
+    """What one signal name means."""
+
+    roles: tuple[str, ...] = ("outcome_proxy",)
+    """outcome_proxy (Y', counted in the lookback window), intent_proxy (Z, in the pre_hours before it), or both."""
+    kind: str | None = None
+    """binary or count; None: taken from the data (binary where no journey holds more than one) and said."""
+    anchor: bool = False
+    """Known not to be caused by the upload: the measurement model's kappa is held at 0 for it."""
+
+    def __post_init__(self) -> None:
+        _require(bool(self.roles) and set(self.roles) <= set(ROLES), "signals.*.roles", f"out of {ROLES}", self.roles)
+        _require(self.kind is None or self.kind in KINDS, "signals.*.kind", f"one of {KINDS} or null", self.kind)
+
+
+@dataclass(frozen=True)
+class IngestConfig:
+    max_rejected_rate: float = 0.05
+    """Share of an input table's rows that may be refused before the night stops with nothing published."""
+    max_embedding_norm: float = 1e6
+    """An embedding longer than this is refused: it is a unit mix-up, not content."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.max_rejected_rate <= 1, "ingest.max_rejected_rate", "in [0, 1]", self.max_rejected_rate)
+        _require(self.max_embedding_norm > 0, "ingest.max_embedding_norm", "> 0", self.max_embedding_norm)
+
+
+@dataclass(frozen=True)
+class JourneysConfig:
+    lookback_hours: float = 24.0
+    """Touchpoints are the exposures in [index_ts - lookback_hours, index_ts)."""
+    pre_hours: float = 24.0
+    """Intent proxies are counted in the pre_hours before the lookback window."""
+    outcome_window_hours: float = 24.0
+    """Outcome is an upload in [index_ts, index_ts + outcome_window_hours)."""
+    max_touchpoints: int = 64
+    """Newest touchpoints kept per journey; older ones are dropped and counted as capped."""
+
+    def __post_init__(self) -> None:
+        for name in ("lookback_hours", "pre_hours", "outcome_window_hours"):
+            _require(getattr(self, name) > 0, f"journeys.{name}", "> 0", getattr(self, name))
+        _require(self.max_touchpoints >= 1, "journeys.max_touchpoints", ">= 1", self.max_touchpoints)
+
+
+@dataclass(frozen=True)
+class PropensityConfig:
+    num_clusters: int = 40
+    """Treatment clusters fitted from item embeddings when `items.cluster` is null throughout."""
+    num_folds: int = 2
+    """User folds for cross-fitting: a user's propensities come from a model that never saw that user."""
+    num_buckets: int = 5
+    """Propensity buckets: global quantiles over all (journey, cluster) pairs of training users."""
+    l2: float = 1e-3
+    """Ridge on the propensity models' slopes, per journey."""
+    min_propensity: float = 1e-4
+    """Propensities are clipped to [min_propensity, 1 - min_propensity] (clip changes values)."""
+    max_weight: float = 10.0
+    """Stabilised weights are clipped here; the clipped share and the effective sample size are reported."""
+    max_fit_journeys: int = 1_000_000
+    """Journeys (the first by hash) a fold's model is fitted on: a few hundred parameters need no more."""
+
+    def __post_init__(self) -> None:
+        _require(self.num_clusters >= 2, "propensity.num_clusters", ">= 2", self.num_clusters)
+        _require(self.num_folds >= 2, "propensity.num_folds", ">= 2", self.num_folds)
+        _require(self.num_buckets >= 1, "propensity.num_buckets", ">= 1", self.num_buckets)
+        _require(self.l2 >= 0, "propensity.l2", ">= 0", self.l2)
+        _require(0 < self.min_propensity < 0.5, "propensity.min_propensity", "in (0, .5)", self.min_propensity)
+        _require(self.max_weight >= 1, "propensity.max_weight", ">= 1", self.max_weight)
+        _require(self.max_fit_journeys >= 100, "propensity.max_fit_journeys", ">= 100", self.max_fit_journeys)
+
+
+@dataclass(frozen=True)
+class PairsConfig:
+    match_threshold: float | None = None
+    """Cosine similarity from which a (touch, upload) pair is high-match; None: match_quantile decides."""
+    match_quantile: float = 0.7
+    """Quantile of all in-journey similarities used as the threshold when match_threshold is null."""
+    max_pairs_per_upload: int = 3
+    """Best matches kept per upload."""
+    num_hard_negatives: int = 4
+    """Touches of other users in the same propensity bucket drawn per pair, by seeded hash."""
+
+    def __post_init__(self) -> None:
+        t = self.match_threshold
+        _require(t is None or -1 <= t <= 1, "pairs.match_threshold", "in [-1, 1] or null", t)
+        _require(0 <= self.match_quantile < 1, "pairs.match_quantile", "in [0, 1)", self.match_quantile)
+        _require(self.max_pairs_per_upload >= 1, "pairs.max_pairs_per_upload", ">= 1", self.max_pairs_per_upload)
+        _require(self.num_hard_negatives >= 0, "pairs.num_hard_negatives", ">= 0", self.num_hard_negatives)
+
+
+@dataclass(frozen=True)
+class ExamplesConfig:
+    validation_share: float = 0.1
+    """Share of users (by hash) held out of every fit."""
+    num_row_groups: int = 16
+    """Equal-sized Parquet row groups of the training table; raised to a multiple of the ranks."""
+    touch_embeddings: bool = False
+    """Carry the content embedding of every touch (max_touchpoints x embedding length floats a row)."""
+
+    def __post_init__(self) -> None:
+        _require(0 < self.validation_share < 1, "examples.validation_share", "in (0, 1)", self.validation_share)
+        _require(self.num_row_groups >= 1, "examples.num_row_groups", ">= 1", self.num_row_groups)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    embedding_dim: int = 8
+    """Length R of a cluster's modulation vector e_c."""
+    modulation_hidden: int = 0
+    """Hidden width of Phi(X) (0: linear; pays from 200,000 journeys on)."""
+    num_decays: int = 3
+    """Exponentials the age kernel is a mixture of."""
+    signed: bool = False
+    """Add a signed linear term to the mediator, for touches that inhibit."""
+    quadrature_nodes: int = 9
+    """Gauss-Hermite nodes over the mediator's noise."""
+    exposure_factor: bool = True
+    """Read one latent factor of p(T|X) and let the outcome's direct part depend on its posterior mean."""
+    rho_init: float = 0.3
+    """Start of the concave link's exponent."""
+    outcome_leak: bool = False
+    """Let Y leak into the proxies (kappa, held at 0 for anchors)."""
+    intent_latent: bool = False
+    """Second latent read from the intent proxies, for a hidden intent that leaks into the proxies."""
+    adversary_weight: float = 1.0
+    """paper: lambda of the gradient-reversal discriminator, reached by a ramp."""
+    adversary_target: str = "outcome"
+    """paper: what the discriminator reads from the mediator (outcome)."""
+    contrastive_weight: float = 0.1
+    """paper: weight of InfoNCE on matched pairs."""
+    contrastive_temperature: float = 0.1
+    """paper: temperature of InfoNCE."""
+    use_ipw: bool = False
+    """paper: weigh examples by clipped stabilised weights (the effective sample size is logged)."""
+    frontdoor_neighbours: str = "match"
+    """paper: T' of the front-door sum from the `batch`, the same propensity `bucket`, or content `match`."""
+    num_neighbours: int = 8
+    """paper: T' per journey in the front-door sum."""
+    hidden: int = 32
+    """paper and backdoor: width of the heads."""
+
+    def __post_init__(self) -> None:
+        for name in ("embedding_dim", "num_decays", "quadrature_nodes", "num_neighbours", "hidden"):
+            _require(getattr(self, name) >= 1, f"model.{name}", ">= 1", getattr(self, name))
+        _require(self.modulation_hidden >= 0, "model.modulation_hidden", ">= 0", self.modulation_hidden)
+        _require(0 <= self.rho_init <= 1, "model.rho_init", "in [0, 1]", self.rho_init)
+        _require(self.adversary_weight >= 0, "model.adversary_weight", ">= 0", self.adversary_weight)
+        _require(self.adversary_target in ("outcome",), "model.adversary_target", "outcome", self.adversary_target)
+        _require(self.contrastive_weight >= 0, "model.contrastive_weight", ">= 0", self.contrastive_weight)
+        _require(self.contrastive_temperature > 0, "model.contrastive_temperature", "> 0", self.contrastive_temperature)
+        _require(
+            self.frontdoor_neighbours in ("batch", "bucket", "match"),
+            "model.frontdoor_neighbours",
+            "batch, bucket or match",
+            self.frontdoor_neighbours,
+        )
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    variants: tuple[str, ...] = ("latent", "backdoor")
+    """Models fitted each night: latent, paper, backdoor. The first is the night's own, the others are compared."""
+    num_ranks: int = 2
+    """Training processes (one a GPU, or one a core's worth of CPU)."""
+    local_mode: bool = True
+    """True: processes on the driver's machine; False: one Spark task slot each, on the executors."""
+    epochs: int = 14
+    """Passes over the training table."""
+    batch_size: int = 1024
+    """Journeys a step over all ranks."""
+    dense_lr: float = 2e-2
+    """Peak learning rate of dense parameters (OneCycle)."""
+    sparse_lr: float = 2e-2
+    """Peak learning rate of embedding parameters."""
+    leak_lr: float = 5e-2
+    """Learning rate of kappa."""
+    weight_decay: float = 1e-5
+    """AdamW's decay."""
+    clip_norm: float = 5.0
+    """Gradient norm is clipped here."""
+    ema_decay: float = 0.995
+    """Exponential moving average of the weights over the second half; the average is what is kept."""
+    loader: str = "petastorm"
+    """petastorm or arrow."""
+    slow_momentum: float = 0.0
+    """SlowMo's beta; with slow_momentum_period 0, plain data-parallel gradients."""
+    slow_momentum_period: int = 0
+    """Local steps between two averagings of the ranks (0: gradients are averaged every step, DDP)."""
+    slow_momentum_lr: float = 1.0
+    """SlowMo's alpha."""
+    checkpoint_epochs: int = 1
+    """Epochs between two checkpoints."""
+    precision: str = "auto"
+    """float32, bf16, or auto (bf16 on GPU, float32 on CPU)."""
+
+    def __post_init__(self) -> None:
+        known = ("latent", "paper", "backdoor")
+        _require(
+            bool(self.variants) and set(self.variants) <= set(known) and len(set(self.variants)) == len(self.variants),
+            "training.variants",
+            f"distinct names out of {known}",
+            self.variants,
+        )
+        for name in ("num_ranks", "epochs", "batch_size", "checkpoint_epochs"):
+            _require(getattr(self, name) >= 1, f"training.{name}", ">= 1", getattr(self, name))
+        for name in ("dense_lr", "sparse_lr", "leak_lr", "clip_norm", "slow_momentum_lr"):
+            _require(getattr(self, name) > 0, f"training.{name}", "> 0", getattr(self, name))
+        _require(self.weight_decay >= 0, "training.weight_decay", ">= 0", self.weight_decay)
+        _require(0 <= self.ema_decay < 1, "training.ema_decay", "in [0, 1)", self.ema_decay)
+        _require(self.loader in ("petastorm", "arrow"), "training.loader", "petastorm or arrow", self.loader)
+        _require(0 <= self.slow_momentum < 1, "training.slow_momentum", "in [0, 1)", self.slow_momentum)
+        _require(self.slow_momentum_period >= 0, "training.slow_momentum_period", ">= 0", self.slow_momentum_period)
+        _require(self.precision in ("auto", "float32", "bf16"), "training.precision", "auto, float32 or bf16", self.precision)
+
+
+@dataclass(frozen=True)
+class AttributionConfig:
+    baselines: tuple[str, ...] = ("last_touch", "linear", "time_decay")
+    """Heuristic methods written beside the models."""
+    half_life_hours: float = 6.0
+    """time_decay: age at which a touch's weight has halved."""
+    rows_per_batch: int = 4096
+    """Journeys the model scores at a time; fixed, so that equal rows give equal bits."""
+
+    def __post_init__(self) -> None:
+        known = ("last_touch", "linear", "time_decay")
+        _require(set(self.baselines) <= set(known), "attribution.baselines", f"out of {known}", self.baselines)
+        _require(self.half_life_hours > 0, "attribution.half_life_hours", "> 0", self.half_life_hours)
+        _require(self.rows_per_batch >= 1, "attribution.rows_per_batch", ">= 1", self.rows_per_batch)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    min_group_rows: int = 50
+    """Touches a (bucket, cluster) group needs to enter an AUUC."""
+    bootstrap_replicates: int = 200
+    """Poisson bootstrap replicates, seeded by a hash of the user id (0: no intervals)."""
+    interval: float = 0.95
+    """Nominal coverage of every reported interval."""
+    p_withheld: float = 0.5
+    """Probability of `withheld` in `withholdings` that have no p_withheld column."""
+
+    def __post_init__(self) -> None:
+        _require(self.min_group_rows >= 1, "evaluation.min_group_rows", ">= 1", self.min_group_rows)
+        _require(self.bootstrap_replicates >= 0, "evaluation.bootstrap_replicates", ">= 0", self.bootstrap_replicates)
+        _require(0 < self.interval < 1, "evaluation.interval", "in (0, 1)", self.interval)
+        _require(0 < self.p_withheld < 1, "evaluation.p_withheld", "in (0, 1)", self.p_withheld)
+
+
+@dataclass(frozen=True)
+class SimulatorConfig:
+    world: str = "default"
+    """default, hard or unconfounded (METHOD section 5)."""
+    num_users: int = 60_000
+    """Users with logs; each has one journey a night unless every slot stays empty."""
+    num_nights: int = 1
+    """Nights whose logs are written, the last of them ds."""
+    items_per_cluster: int = 25
+    """Items of each of the 40 clusters."""
+    base_rate: float = 0.03
+    """Share of journeys followed by an upload; the outcome's intercept is solved for it."""
+    truth_share: float = 0.5
+    """Hash-sampled share of users whose exact effects are written to truth_attribution."""
+    withholding_share: float = 0.2
+    """Hash-sampled share of users in the withholding experiment (outside the truth sample)."""
+    randomised_users: int = 0
+    """Further users whose whole sequence is drawn uniformly, written to randomised_* tables."""
+    duplicate_rate: float = 0.001
+    """Share of exposure rows written twice, as real logs have them."""
+
+    def __post_init__(self) -> None:
+        worlds = ("default", "hard", "unconfounded")
+        _require(self.world in worlds, "simulator.world", f"one of {worlds}", self.world)
+        for name in ("num_users", "num_nights", "items_per_cluster"):
+            _require(getattr(self, name) >= 1, f"simulator.{name}", ">= 1", getattr(self, name))
+        _require(self.randomised_users >= 0, "simulator.randomised_users", ">= 0", self.randomised_users)
+        _require(0 < self.base_rate < 1, "simulator.base_rate", "in (0, 1)", self.base_rate)
+        for name in ("truth_share", "withholding_share", "duplicate_rate"):
+            _require(0 <= getattr(self, name) <= 1, f"simulator.{name}", "in [0, 1]", getattr(self, name))
+        total = self.truth_share + self.withholding_share
+        _require(total <= 1, "simulator.truth_share + simulator.withholding_share", "<= 1", total)
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    uri: str = "sqlite:///{root}/mlflow.db"
+    """MLflow tracking URI; {root} is the warehouse's parent folder. MLFLOW_TRACKING_URI goes before it."""
+    artifacts: str = "{root}/mlartifacts"
+    """Artifact folder of an experiment this job creates (a tracking server decides for itself)."""
+    registered_model: str = "almmta"
+    """Name in the model registry."""
+
+
+@dataclass(frozen=True)
+class Config:
+    env: str = "local"
+    """Name in the MLflow experiment: almmta/<env>/nightly."""
+    warehouse: str = "warehouse"
+    """Root of all tables: a local folder or any Hadoop URL."""
+    seed: int = 0
+    """Seeds every hash, draw and initialisation."""
+    pool_nights: int = 1
+    """Nights up to ds (those published) that fitting, training and evaluation pool."""
+    report_file: str = ""
+    """Where nightly writes the night's summary as JSON (empty: nowhere)."""
+    spark: Mapping[str, str] = field(default_factory=dict)
+    """Spark settings a plain `python -m jobs.x` run uses; spark-submit's own go before them."""
+    signals: Mapping[str, SignalConfig] = field(default_factory=dict)
+    """Role, kind and anchor of each signal name; an unknown name is an outcome_proxy and the summary says so."""
+    ingest: IngestConfig = IngestConfig()
+    journeys: JourneysConfig = JourneysConfig()
+    propensity: PropensityConfig = PropensityConfig()
+    pairs: PairsConfig = PairsConfig()
+    examples: ExamplesConfig = ExamplesConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    attribution: AttributionConfig = AttributionConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    simulator: SimulatorConfig = SimulatorConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    def __post_init__(self) -> None:
+        _require(self.pool_nights >= 1, "pool_nights", ">= 1", self.pool_nights)
+        _require(bool(self.warehouse), "warehouse", "a folder or URL", self.warehouse)
+        _require(self.env.replace("-", "").replace("_", "").isalnum(), "env", "letters, digits, - and _", self.env)
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration in a YAML file, with `key=value` overrides (dotted keys, YAML values) applied on top."""
+    merged = _read_yaml(Path(path))
+    for override in overrides:
+        key, eq, text = override.partition("=")
+        if not eq or not key:
+            raise ValueError(f"--set takes key=value, got {override!r}: for example --set journeys.max_touchpoints=32")
+        _set(merged, key.split("."), yaml.safe_load(text), override)
+    return typing.cast(Config, _build(Config, merged, "", str(path)))
+
+
+def to_dict(conf: Any) -> Any:
+    """Plain dicts, lists and scalars, for YAML, JSON and MLflow."""
+    if dataclasses.is_dataclass(conf):
+        return {f.name: to_dict(getattr(conf, f.name)) for f in dataclasses.fields(conf)}
+    if isinstance(conf, Mapping):
+        return {k: to_dict(v) for k, v in sorted(conf.items())}
+    return [to_dict(v) for v in conf] if isinstance(conf, tuple) else conf
+
+
+def from_dict(raw: Mapping[str, Any]) -> Config:
+    """Inverse of to_dict."""
+    return typing.cast(Config, _build(Config, raw, "", "dict"))
+
+
+def digest(conf: Any) -> str:
+    """SHA-256 of the settings; equal configs have equal digests."""
+    return hashlib.sha256(json.dumps(to_dict(conf), sort_keys=True).encode()).hexdigest()
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"no configuration file at {path}: pass --conf conf/local.yaml or another one in conf/")
+    raw = yaml.safe_load(path.read_text()) or {}
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path} must hold a mapping of keys, got {type(raw).__name__}")
+    base = raw.pop("extends", None)
+    return _merge(_read_yaml(path.parent / base), raw) if base else raw
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(merged.get(key), dict) and isinstance(value, Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _set(target: dict[str, Any], keys: list[str], value: Any, text: str) -> None:
+    if keys[0] == "spark" and len(keys) > 2:  # Spark's own keys have dots
+        keys = ["spark", ".".join(keys[1:])]
+    for key in keys[:-1]:
+        target = target.setdefault(key, {})
+        if not isinstance(target, dict):
+            raise ValueError(f"--set {text}: {key} is a value, not a section")
+    target[keys[-1]] = value
+
+
+def _build(kind: Any, value: Any, key: str, source: str) -> Any:
+    """The value as the declared type; errors name the key, the rule, the value and the file."""
+    origin, args = get_origin(kind), get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _build_dataclass(kind, value, key, source)
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None else _build(args[0], value, key, source)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{key} must be a list, got {value!r} in {source}: write [a, b]")
+        return tuple(_build(args[0], v, key, source) for v in value)
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{key} must be a mapping, got {value!r} in {source}")
+        return {str(k): _build(args[1], v, f"{key}.{k}", source) for k, v in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if kind is str and key.startswith("spark.") and isinstance(value, (bool, int, float)):
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ValueError(f"{key} must be {kind.__name__}, got {value!r} in {source}: correct the value")
+    return value
+
+
+def _build_dataclass(kind: Any, value: Any, key: str, source: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{key or 'the file'} must be a mapping of keys, got {value!r} in {source}")
+    hints = get_type_hints(kind)
+    unknown = sorted(set(map(str, value)) - set(hints))
+    if unknown:
+        name = f"{key}.{unknown[0]}" if key else unknown[0]
+        raise ValueError(f"unknown config key {name} in {source}: known here are {', '.join(sorted(hints))}")
+    return kind(**{k: _build(hints[k], v, f"{key}.{k}" if key else k, source) for k, v in value.items()})

@@ -1,0 +1,63 @@
+"""What the columns of one night's training_examples mean: written with the table, kept with every model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Signal:
+    name: str
+    kind: str
+    """binary or count"""
+    anchor: bool = False
+    """Known not to be caused by the upload."""
+
+
+@dataclass(frozen=True)
+class ExampleSpec:
+    clusters: tuple[int, ...]
+    """Cluster of each cluster_index, ascending."""
+    max_touchpoints: int
+    """L, the padded length of touch lists."""
+    outcome_proxies: tuple[Signal, ...]
+    """J signals, in the order of the outcome_proxies column."""
+    intent_proxies: tuple[Signal, ...]
+    """Signals in the order of the intent_proxies column (may be empty; the column then has one zero)."""
+    covariate_mean: tuple[float, ...]
+    """D means on training users: standardisation and imputation."""
+    covariate_scale: tuple[float, ...]
+    """D standard deviations on training users; 1 where constant."""
+    embedding_length: int
+    """E of contents; 0: the night has no contents (the column then has one zero)."""
+    num_hard_negatives: int
+    touch_embeddings: bool
+    num_buckets: int
+    num_training: int
+    """Training rows of the table."""
+    num_validation: int
+    """Held-out rows of the table."""
+    base_rate: float
+    """Share of training rows with an outcome."""
+
+    @property
+    def num_covariates(self) -> int:
+        return len(self.covariate_mean)
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> ExampleSpec:
+        return cls.from_dict(json.loads(text))
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> ExampleSpec:
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+        for name in ("outcome_proxies", "intent_proxies"):
+            values[name] = tuple(Signal(**s) for s in values[name])
+        return cls(**values)

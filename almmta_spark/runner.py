@@ -1,0 +1,190 @@
+"""What every job shares: arguments, the Spark session, and a Night that reads, writes and remembers what it did.
+
+A stage's manifest (DESIGN guarantee 3) is what its Night remembers: inputs read, rows written, checksums, seconds, the
+config's digest and the code's version. It lies in <warehouse>/_manifests/ds=D/<stage>.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+
+from almmta_spark import __version__, config, java_home, spark_tables, storage
+from almmta_spark.config import Config
+from almmta_spark.tables import Table
+
+log = logging.getLogger("almmta")
+
+_SPARK_DEFAULTS = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+}
+
+
+def parse_args(description: str | None = None, with_nights: bool = False) -> argparse.Namespace:
+    """--conf FILE --ds DATE and --set key=value; nightly also takes --from/--to and --dry-run."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--conf", default="conf/local.yaml", metavar="FILE", help="YAML settings (default: %(default)s)")
+    parser.add_argument("--ds", metavar="DATE", required=not with_nights, help="the night, YYYY-MM-DD in UTC")
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="key=value", help="override any config key"
+    )
+    if with_nights:
+        parser.add_argument("--from", dest="first", metavar="DATE", help="first night of several")
+        parser.add_argument("--to", dest="last", metavar="DATE", help="last night of several")
+        parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    return parser.parse_args()
+
+
+def session(conf: Config, name: str) -> SparkSession:
+    """The Spark session of a job. spark-submit's settings stand; conf.spark fills what it leaves open."""
+    java_home.ensure()
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    from pyspark import SparkConf
+
+    submitted = SparkConf()
+    builder = SparkSession.builder.appName(f"almmta {name}")
+    for key, value in {**_SPARK_DEFAULTS, **conf.spark}.items():
+        if not submitted.contains(key):
+            builder = builder.config(key, value)
+    if not submitted.contains("spark.master") and "spark.master" not in conf.spark:
+        builder = builder.master("local[*]")
+    spark = builder.getOrCreate()
+    spark.conf.set("spark.sql.session.timeZone", "UTC")  # the contract, whatever the submitter's machine says
+    spark.sparkContext.setLogLevel("ERROR")
+    return spark
+
+
+@dataclass
+class Night:
+    """One night, for one stage: reads and writes tables and remembers both."""
+
+    spark: SparkSession
+    conf: Config
+    ds: str
+    stage: str = ""
+    inputs: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+    """Counts and warnings for the summary and MLflow: JSON-able, no ids."""
+
+    def read(self, table: Table, hours_back: float = 0.0, hours_ahead: float = 0.0) -> DataFrame:
+        self._remember_input(table)
+        return spark_tables.read(self.spark, self.conf, table, self.ds, hours_back, hours_ahead)
+
+    def read_snapshot(self, table: Table, not_after_ds: str) -> DataFrame:
+        self._remember_input(table)
+        return spark_tables.read_snapshot(self.spark, self.conf, table, not_after_ds)
+
+    def read_pooled(self, table: Table) -> DataFrame:
+        """The nights that fitting and evaluation pool, with a column ds."""
+        self._remember_input(table)
+        return spark_tables.read_nights(self.spark, self.conf, table, self.ds, self.conf.pool_nights)
+
+    def has(self, table: Table) -> bool:
+        return spark_tables.exists(self.spark, self.conf, table, self.ds)
+
+    def meta(self, table: Table) -> Mapping[str, Any]:
+        return spark_tables.meta(self.spark, self.conf, table, self.ds)
+
+    def path(self, table: Table) -> str:
+        return spark_tables.path(self.spark, self.conf, table, self.ds)
+
+    def write(
+        self,
+        df: DataFrame,
+        table: Table,
+        meta: Mapping[str, Any] | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> spark_tables.Published:
+        done = spark_tables.write(df, self.conf, table, self.ds, meta, options)
+        self.outputs[table.name] = {"rows": done.rows, "checksum": done.checksum, "version": done.version}
+        log.info("  %-24s %12s rows", table.name, f"{done.rows:,}")
+        return done
+
+    def model_folder(self, variant: str = "") -> str:
+        root = storage.join(self.conf.warehouse, "_models", f"ds={self.ds}")
+        return storage.join(root, variant) if variant else root
+
+    def note(self, **facts: Any) -> None:
+        """Facts for the summary, said now as well."""
+        self.notes.update(facts)
+        for name, value in facts.items():
+            if isinstance(value, (str, int, float)):
+                log.info("  %s: %s", name, value)
+
+    def _remember_input(self, table: Table) -> None:
+        found = spark_tables.published(self.spark, self.conf, table, self.ds)
+        self.inputs[table.name] = {"rows": found.rows, "checksum": found.checksum} if found else {}
+
+
+Stage = Callable[[Night], None]
+
+
+def run_stage(night: Night, stage: Stage) -> dict[str, Any]:
+    """Runs one stage, says so, and writes its manifest. Returns the manifest."""
+    started = datetime.now(UTC)
+    clock = time.monotonic()
+    log.info("%s", night.stage)
+    stage(night)
+    seconds = time.monotonic() - clock
+    manifest = {
+        "stage": night.stage,
+        "ds": night.ds,
+        "started": started.isoformat(),
+        "seconds": round(seconds, 3),
+        "inputs": night.inputs,
+        "outputs": night.outputs,
+        "notes": night.notes,
+        "config_sha": config.digest(night.conf),
+        "code_version": __version__,
+    }
+    storage.write_text(night.spark, manifest_url(night.conf, night.ds, night.stage), json.dumps(manifest, indent=1))
+    log.info("  done in %.1f s", seconds)
+    return manifest
+
+
+def manifest_url(conf: Config, ds: str, stage: str) -> str:
+    return storage.join(conf.warehouse, "_manifests", f"ds={ds}", f"{stage}.json")
+
+
+def manifests(spark: SparkSession, conf: Config, ds: str) -> list[dict[str, Any]]:
+    """The night's manifests in the order in which the stages ran."""
+    folder = storage.join(conf.warehouse, "_manifests", f"ds={ds}")
+    texts = [storage.read_text(spark, storage.join(folder, n)) for n in storage.names(spark, folder) if n[0] != "."]
+    return sorted((json.loads(t) for t in texts if t), key=lambda m: str(m["started"]))
+
+
+def main(stage_name: str, stage: Stage, description: str | None) -> None:
+    """The body of a job that is one stage."""
+    set_up_logging()
+    args = parse_args(description)
+    try:
+        conf = config.load(args.conf, args.overrides)
+        spark_tables.index_ts(args.ds)
+        run_stage(Night(session(conf, stage_name), conf, args.ds, stage_name), stage)
+    except ValueError as error:
+        fail(error)
+
+
+def fail(error: Exception) -> None:
+    """Ends the job with the error's own words; they say what to do."""
+    log.error("error: %s", error)
+    sys.exit(2)
+
+
+def set_up_logging() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    log.setLevel(logging.INFO)

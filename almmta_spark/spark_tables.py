@@ -1,0 +1,261 @@
+"""Tables on storage: input days checked against their schema, output nights written beside and published at once.
+
+An input day is plain Parquet under <warehouse>/<table>/ds=D/. An output night is a folder version=V there, and the
+file _published.json, replaced in one atomic step, names the version that readers see (DESIGN guarantee 2).
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from typing import Any
+
+from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from almmta_spark import storage, tables
+from almmta_spark.config import Config
+from almmta_spark.tables import Table
+
+POINTER = "_published.json"
+_LOSSLESS = {("int", "bigint"), ("smallint", "bigint"), ("smallint", "int"), ("float", "double")}
+_VERSIONS_KEPT = 2  # the one readers see, and the one a slow reader may still be on
+
+
+@dataclass(frozen=True)
+class Published:
+    """What _published.json says of a table's night."""
+
+    table: str
+    ds: str
+    version: str
+    rows: int
+    checksum: str
+    """Sum of xxhash64 over rows: independent of their order."""
+    meta: Mapping[str, Any]
+
+
+def index_ts(ds: str) -> datetime:
+    """ds 00:00 UTC."""
+    try:
+        return datetime.strptime(ds, tables.DS_FORMAT).replace(tzinfo=UTC)
+    except ValueError:
+        raise ValueError(f"--ds must be a date like 2026-01-31, got {ds!r}") from None
+
+
+def shift(ds: str, days: int) -> str:
+    return (index_ts(ds) + timedelta(days=days)).strftime(tables.DS_FORMAT)
+
+
+def days_between(ds: str, hours_back: float, hours_ahead: float) -> list[str]:
+    """UTC dates that overlap [index_ts - hours_back, index_ts + hours_ahead)."""
+    start, end = index_ts(ds) - timedelta(hours=hours_back), index_ts(ds) + timedelta(hours=hours_ahead)
+    first = start.replace(hour=0, minute=0, second=0, microsecond=0)
+    return [d.strftime(tables.DS_FORMAT) for d in (first + timedelta(n) for n in range((end - first).days + 1)) if d < end]
+
+
+# ---- reading --------------------------------------------------------------------------------------------------------
+
+
+def read(
+    spark: SparkSession, conf: Config, table: Table, ds: str, hours_back: float = 0.0, hours_ahead: float = 0.0
+) -> DataFrame:
+    """An output table's published night, or an input table's days that overlap the window, with a column ds.
+
+    Cost: the Parquet footers of one file a day to check the schema; the scan itself is lazy.
+    """
+    if table in tables.OUTPUTS:
+        return _frame(spark, table, [path(spark, conf, table, ds)], ds)
+    if table not in tables.INPUTS:
+        return _read_days(spark, conf, table, [ds])
+    return _read_days(spark, conf, table, days_between(ds, hours_back, hours_ahead or (0.0 if hours_back else 24.0)))
+
+
+def read_snapshot(spark: SparkSession, conf: Config, table: Table, not_after_ds: str) -> DataFrame:
+    """The newest whole-table snapshot whose ds is not after the given one."""
+    days = [d for d in input_days(spark, conf, table) if d <= not_after_ds]
+    if not days:
+        raise ValueError(
+            f"table {table.name}: a snapshot with ds <= {not_after_ds} is needed (later ones would tell the future), "
+            f"found {input_days(spark, conf, table)[:3] or 'none'} under {folder(conf, table)}: write one"
+        )
+    return _read_days(spark, conf, table, [days[-1]])
+
+
+def read_nights(spark: SparkSession, conf: Config, table: Table, ds: str, nights: int) -> DataFrame:
+    """The published nights among ds - nights + 1 .. ds, with a string column ds."""
+    wanted = [shift(ds, -n) for n in reversed(range(nights))]
+    there = [d for d in wanted if exists(spark, conf, table, d)]
+    if ds not in there:
+        path(spark, conf, table, ds)  # raises with the table's name
+    frames = [_frame(spark, table, [path(spark, conf, table, d)], d).withColumn("ds", F.lit(d)) for d in there]
+    return reduce(DataFrame.unionByName, frames)
+
+
+def input_days(spark: SparkSession, conf: Config, table: Table) -> list[str]:
+    """Days an input table has, ascending."""
+    return [n[3:] for n in storage.names(spark, folder(conf, table)) if n.startswith("ds=")]
+
+
+def exists(spark: SparkSession, conf: Config, table: Table, ds: str) -> bool:
+    """Whether the night (output) or the day (input) can be read."""
+    if table in tables.OUTPUTS:
+        return published(spark, conf, table, ds) is not None
+    return ds in input_days(spark, conf, table)
+
+
+def published(spark: SparkSession, conf: Config, table: Table, ds: str) -> Published | None:
+    """What was published last for the night; None where nothing was."""
+    text = storage.read_text(spark, storage.join(folder(conf, table, ds), POINTER))
+    return None if text is None else Published(**json.loads(text))
+
+
+def path(spark: SparkSession, conf: Config, table: Table, ds: str) -> str:
+    """Folder of the published version of a table's night."""
+    found = published(spark, conf, table, ds)
+    if found is None:
+        raise ValueError(
+            f"table {table.name}: night ds={ds} has not been published in {conf.warehouse}: run the job that writes it"
+        )
+    return storage.join(folder(conf, table, ds), f"version={found.version}")
+
+
+def meta(spark: SparkSession, conf: Config, table: Table, ds: str) -> Mapping[str, Any]:
+    """The small facts written with a table's night."""
+    path(spark, conf, table, ds)
+    found = published(spark, conf, table, ds)
+    assert found is not None
+    return found.meta
+
+
+def folder(conf: Config, table: Table, ds: str | None = None) -> str:
+    root = storage.join(conf.warehouse, table.name)
+    return root if ds is None else storage.join(root, f"ds={ds}")
+
+
+def _read_days(spark: SparkSession, conf: Config, table: Table, days: Sequence[str]) -> DataFrame:
+    missing = sorted(set(days) - set(input_days(spark, conf, table)))
+    if missing:
+        raise ValueError(
+            f"table {table.name}: needs ds={', '.join(missing)} under {folder(conf, table)} and there is no such folder: "
+            "wait until the day is complete, or write an empty folder if it really had no rows"
+        )
+    frames = []
+    for day in days:
+        url = folder(conf, table, day)
+        has_rows = any(not n.startswith(("_", ".")) for n in storage.names(spark, url))
+        frame = _frame(spark, table, [url], day) if has_rows else spark.createDataFrame([], table.ddl)
+        frames.append(frame.withColumn("ds", F.lit(day)))
+    return reduce(DataFrame.unionByName, frames)
+
+
+def _frame(spark: SparkSession, table: Table, urls: list[str], ds: str) -> DataFrame:
+    try:
+        raw = spark.read.option("recursiveFileLookup", "true").parquet(*urls)
+    except (AnalysisException, PySparkException) as error:
+        first = str(error).splitlines()[0]
+        raise ValueError(
+            f"table {table.name}: ds={ds} cannot be read as Parquet from {urls[0]}: {first}. "
+            "Timestamps must be microsecond UTC instants; write the day again"
+        ) from error
+    return raw.select(*[_checked(raw.schema, table, column, ds) for column in table.columns])
+
+
+def _checked(schema: T.StructType, table: Table, column: tables.Column, ds: str) -> Column:
+    """The column as declared; missing or retyped ones are errors that say what to write instead."""
+    if column.name not in schema.names:
+        if column.optional:
+            return F.lit(None).cast(column.type).alias(column.name)
+        raise ValueError(
+            f"table {table.name}: column {column.name} ({column.type}) is missing in ds={ds}, found "
+            f"{', '.join(schema.names)}: write the column"
+        )
+    wanted = T._parse_datatype_string(column.type)
+    found = schema[column.name].dataType
+    if found == wanted or _same_shape(found, wanted):
+        return F.col(column.name)
+    if (found.simpleString(), wanted.simpleString()) in _LOSSLESS:
+        return F.col(column.name).cast(column.type).alias(column.name)
+    raise ValueError(
+        f"table {table.name}: column {column.name} must be {wanted.simpleString()}, is {found.simpleString()} in "
+        f"ds={ds}: write it with the declared type"
+    )
+
+
+def _same_shape(found: T.DataType, wanted: T.DataType) -> bool:
+    """Equal but for nullability inside arrays and structs, which Parquet writers set as they like."""
+    return found.simpleString() == wanted.simpleString()
+
+
+# ---- writing --------------------------------------------------------------------------------------------------------
+
+
+def write(
+    df: DataFrame,
+    conf: Config,
+    table: Table,
+    ds: str,
+    meta: Mapping[str, Any] | None = None,
+    options: Mapping[str, str] | None = None,
+) -> Published:
+    """Writes a table's night beside the published one, verifies it and publishes it in one atomic step.
+
+    Verified: every column declared and of its type, no null where none may be, and the files read back to the row count
+    and checksum that were written. Cost: one write and one scan of what was written; sums only on the driver.
+    """
+    spark = df.sparkSession
+    root, version = folder(conf, table, ds), uuid.uuid4().hex[:12]
+    target = storage.join(root, f"version={version}")
+    shaped = df.select(*[_checked(df.schema, table, c, ds) for c in table.columns])
+    seen = Observation()
+    nulls = [F.count_if(F.isnull(c.name)).alias(f"null:{c.name}") for c in table.columns if not c.nullable]
+    try:
+        writer = shaped.observe(seen, *_count_and_checksum(table), *nulls).write.options(**(options or {}))
+        writer.mode("errorifexists").parquet(target)
+        written = seen.get
+        holes = {name[5:]: n for name, n in written.items() if name.startswith("null:") and n}
+        assert not holes, f"table {table.name}: nulls where none may be: {holes}"
+        back = _frame(spark, table, [target], ds).agg(*_count_and_checksum(table)).first()
+        assert back is not None
+        read_back, first_time = (back["rows"], back["checksum"]), (written["rows"], written["checksum"])
+        if read_back != first_time:
+            raise OSError(f"table {table.name}: wrote {first_time} but read back {read_back} from {target}: run again")
+    except BaseException:
+        storage.delete(spark, target)
+        raise
+    done = Published(table.name, ds, version, int(back["rows"]), str(back["checksum"] or 0), dict(meta or {}))
+    storage.write_text(spark, storage.join(root, POINTER), json.dumps(done.__dict__, sort_keys=True))
+    _forget_old_versions(spark, root, version)
+    return done
+
+
+def write_input(df: DataFrame, conf: Config, table: Table, ds: str) -> None:
+    """Writes one day of an input table as a platform would: plain Parquet, the folder replaced (simulator, importers)."""
+    target = folder(conf, table, ds)
+    beside = f"{storage.join(conf.warehouse, table.name)}/_{ds}.writing"
+    df.select(*[_checked(df.schema, table, c, ds) for c in table.columns]).write.mode("overwrite").parquet(beside)
+    spark = df.sparkSession
+    storage.delete(spark, target)
+    storage.move(spark, beside, target)
+
+
+def _count_and_checksum(table: Table) -> tuple[Column, Column]:
+    row_hash = F.xxhash64(*table.column_names).cast("decimal(38,0)")
+    return F.count(F.lit(1)).alias("rows"), F.sum(row_hash).alias("checksum")
+
+
+def _forget_old_versions(spark: SparkSession, root: str, current: str) -> None:
+    """Keeps the published version and the one before; the order of older ones does not matter, they go."""
+    kept_url = storage.join(root, "_previous.json")
+    previous = json.loads(storage.read_text(spark, kept_url) or "[]")
+    keep = [current, *[v for v in previous if v != current]][:_VERSIONS_KEPT]
+    for name in storage.names(spark, root):
+        if name.startswith("version=") and name.removeprefix("version=") not in keep:
+            storage.delete(spark, storage.join(root, name))
+    storage.write_text(spark, kept_url, json.dumps(keep))

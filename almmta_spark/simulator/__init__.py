@@ -1,0 +1,1 @@
+"""Worlds with known truth, written as the platform's input tables. It never imports the code it grades."""

@@ -12,14 +12,14 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from almmta_spark import __version__, config, java_home, spark_tables, storage
+from almmta_spark import __version__, config, java_home, spark_tables, storage, tables
 from almmta_spark.config import Config
 from almmta_spark.tables import Table
 
@@ -81,16 +81,17 @@ class Night:
     """Counts and warnings for the summary and MLflow: JSON-able, no ids."""
 
     def read(self, table: Table, hours_back: float = 0.0, hours_ahead: float = 0.0) -> DataFrame:
-        self._remember_input(table)
+        self._remember(table, spark_tables.window_days(table, self.ds, hours_back, hours_ahead))
         return spark_tables.read(self.spark, self.conf, table, self.ds, hours_back, hours_ahead)
 
     def read_snapshot(self, table: Table, not_after_ds: str) -> DataFrame:
-        self._remember_input(table)
+        self._remember(table, [spark_tables.snapshot_day(self.spark, self.conf, table, not_after_ds)])
         return spark_tables.read_snapshot(self.spark, self.conf, table, not_after_ds)
 
     def read_pooled(self, table: Table) -> DataFrame:
         """The nights that fitting and evaluation pool, with a column ds."""
-        self._remember_input(table)
+        days = [spark_tables.shift(self.ds, -n) for n in reversed(range(self.conf.pool_nights))]
+        self._remember(table, days)
         return spark_tables.read_nights(self.spark, self.conf, table, self.ds, self.conf.pool_nights)
 
     def has(self, table: Table) -> bool:
@@ -125,9 +126,19 @@ class Night:
             if isinstance(value, (str, int, float)):
                 log.info("  %s: %s", name, value)
 
-    def _remember_input(self, table: Table) -> None:
-        found = spark_tables.published(self.spark, self.conf, table, self.ds)
-        self.inputs[table.name] = {"rows": found.rows, "checksum": found.checksum} if found else {}
+    def _remember(self, table: Table, days: Sequence[str]) -> None:
+        """Input days by fingerprint, nights of output tables by what was published."""
+        if table not in tables.OUTPUTS:
+            digest = spark_tables.fingerprint(self.spark, self.conf, table, days)
+            self.inputs[table.name] = {"days": list(days), "fingerprint": digest}
+            return
+        nights = {d: spark_tables.published(self.spark, self.conf, table, d) for d in days}
+        there = {d: found for d, found in nights.items() if found}
+        self.inputs[table.name] = {
+            "days": sorted(there),
+            "rows": sum(found.rows for found in there.values()),
+            "checksums": [there[d].checksum for d in sorted(there)],
+        }
 
 
 Stage = Callable[[Night], None]

@@ -6,6 +6,7 @@ file _published.json, replaced in one atomic step, names the version that reader
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from collections.abc import Mapping, Sequence
@@ -74,18 +75,12 @@ def read(
         return _frame(spark, table, [path(spark, conf, table, ds)], ds)
     if table not in tables.INPUTS:
         return _read_days(spark, conf, table, [ds])
-    return _read_days(spark, conf, table, days_between(ds, hours_back, hours_ahead or (0.0 if hours_back else 24.0)))
+    return _read_days(spark, conf, table, window_days(table, ds, hours_back, hours_ahead))
 
 
 def read_snapshot(spark: SparkSession, conf: Config, table: Table, not_after_ds: str) -> DataFrame:
     """The newest whole-table snapshot whose ds is not after the given one."""
-    days = [d for d in input_days(spark, conf, table) if d <= not_after_ds]
-    if not days:
-        raise ValueError(
-            f"table {table.name}: a snapshot with ds <= {not_after_ds} is needed (later ones would tell the future), "
-            f"found {input_days(spark, conf, table)[:3] or 'none'} under {folder(conf, table)}: write one"
-        )
-    return _read_days(spark, conf, table, [days[-1]])
+    return _read_days(spark, conf, table, [snapshot_day(spark, conf, table, not_after_ds)])
 
 
 def read_nights(spark: SparkSession, conf: Config, table: Table, ds: str, nights: int) -> DataFrame:
@@ -101,6 +96,28 @@ def read_nights(spark: SparkSession, conf: Config, table: Table, ds: str, nights
 def input_days(spark: SparkSession, conf: Config, table: Table) -> list[str]:
     """Days an input table has, ascending."""
     return [n[3:] for n in storage.names(spark, folder(conf, table)) if n.startswith("ds=")]
+
+
+def fingerprint(spark: SparkSession, conf: Config, table: Table, days: Sequence[str]) -> str:
+    """SHA-256 of the names and sizes of an input table's files on those days."""
+    files = [(day, storage.sizes(spark, folder(conf, table, day))) for day in days]
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+
+
+def window_days(table: Table, ds: str, hours_back: float, hours_ahead: float) -> list[str]:
+    """Days of an input table that read() takes: the day ds itself where no window is given."""
+    return days_between(ds, hours_back, hours_ahead or (0.0 if hours_back else 24.0))
+
+
+def snapshot_day(spark: SparkSession, conf: Config, table: Table, not_after_ds: str) -> str:
+    """Day of the newest snapshot whose ds is not after the given one."""
+    days = [d for d in input_days(spark, conf, table) if d <= not_after_ds]
+    if not days:
+        raise ValueError(
+            f"table {table.name}: a snapshot with ds <= {not_after_ds} is needed (later ones would tell the future), "
+            f"found {input_days(spark, conf, table)[:3] or 'none'} under {folder(conf, table)}: write one"
+        )
+    return days[-1]
 
 
 def exists(spark: SparkSession, conf: Config, table: Table, ds: str) -> bool:

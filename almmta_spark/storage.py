@@ -78,6 +78,16 @@ def names(spark: SparkSession, url: str) -> list[str]:
     return sorted(s.getPath().getName() for s in fs.listStatus(target)) if fs.exists(target) else []
 
 
+def sizes(spark: SparkSession, url: str) -> list[tuple[str, int]]:
+    """(name, bytes) of the files in a folder, sorted; empty where it does not exist."""
+    path = local_path(url)
+    if path is not None:
+        return sorted((p.name, p.stat().st_size) for p in path.iterdir() if p.is_file()) if path.is_dir() else []
+    fs, target = _hadoop(spark, url)
+    files = [s for s in fs.listStatus(target) if s.isFile()] if fs.exists(target) else []
+    return sorted((s.getPath().getName(), int(s.getLen())) for s in files)
+
+
 def delete(spark: SparkSession, url: str) -> None:
     """Removes a folder and all in it; nothing happens where it does not exist."""
     path = local_path(url)

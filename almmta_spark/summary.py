@@ -1,0 +1,136 @@
+"""The end of a night: what a person reads on the terminal, and the same as JSON in conf.report_file."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+from pyspark.sql import SparkSession
+
+from almmta_spark import runner, spark_tables, tables
+from almmta_spark.config import Config
+
+
+@contextmanager
+def peak_memory(interval: float = 1.0) -> Iterator[dict[str, float]]:
+    """Peak of this process and all its children while the block runs: proportional set size, in GB, sampled."""
+    seen = {"peak_gb": 0.0}
+    done = threading.Event()
+
+    def sample() -> None:
+        while not done.wait(interval):
+            seen["peak_gb"] = max(seen["peak_gb"], _tree_bytes() / 1e9)
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        thread.join()
+
+
+def _tree_bytes() -> int:
+    total, me = 0, psutil.Process()
+    for process in [me, *me.children(recursive=True)]:
+        try:
+            total += process.memory_full_info().pss
+        except psutil.Error:  # it ended between the listing and the look
+            continue
+    return total
+
+
+def collect(spark: SparkSession, conf: Config, ds: str, memory: Mapping[str, float]) -> dict[str, Any]:
+    """The night as one JSON-able dictionary: stages, truth metrics, AUUC per bucket, MLflow run."""
+    manifests = runner.manifests(spark, conf, ds)
+    notes: dict[str, Any] = {}
+    for manifest in manifests:
+        notes.update(manifest["notes"])
+    stages = [
+        {
+            "stage": m["stage"],
+            "seconds": m["seconds"],
+            "rows_in": {name: i["rows"] for name, i in m["inputs"].items() if "rows" in i},
+            "rows_out": {name: o["rows"] for name, o in m["outputs"].items()},
+        }
+        for m in manifests
+    ]
+    return {
+        "ds": ds,
+        "env": conf.env,
+        "world": conf.simulator.world if spark_tables.exists(spark, conf, tables.TRUTH_ATTRIBUTION, ds) else None,
+        "seconds": round(sum(m["seconds"] for m in manifests), 1),
+        "peak_memory_gb": round(memory.get("peak_gb", 0.0), 2),
+        "stages": stages,
+        "accounting": notes.get("accounting"),
+        "truth_metrics": _records(spark, conf, tables.TRUTH_METRICS, ds),
+        "auuc_by_bucket": _records(spark, conf, tables.AUUC_BY_BUCKET, ds),
+        "diagnostics": _records(spark, conf, tables.DIAGNOSTICS, ds),
+        "mlflow": notes.get("mlflow"),
+    }
+
+
+def show(spark: SparkSession, conf: Config, ds: str, memory: Mapping[str, float]) -> None:
+    """Prints the summary and writes conf.report_file."""
+    night = collect(spark, conf, ds, memory)
+    if conf.report_file:
+        path = Path(conf.report_file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(night, indent=1) + "\n")
+    print("\n".join(_lines(conf, night)))
+
+
+def _lines(conf: Config, night: Mapping[str, Any]) -> list[str]:
+    lines = ["", f"Night {night['ds']}: {night['seconds']:.0f} s, peak memory {night['peak_memory_gb']:.1f} GB", ""]
+    for stage in night["stages"]:
+        out = ", ".join(f"{name} {rows:,}" for name, rows in stage["rows_out"].items())
+        lines.append(f"  {stage['stage']:<16}{stage['seconds']:>7.1f} s  {out}")
+    if night["accounting"]:
+        lines += ["", "Rows in, and where they went"]
+        lines += _table(pd.DataFrame([{"table": t, **counts} for t, counts in night["accounting"].items()]))
+    if night["truth_metrics"]:
+        metrics = pd.DataFrame(night["truth_metrics"]).pivot(index="method", columns="metric", values="value")
+        wanted = ["within_journey_spearman", "relative_rmse", "magnitude_ratio", "calibration_slope"]
+        lines += ["", f"Against the known truth (world {night['world']})"]
+        lines += _table(metrics[[m for m in wanted if m in metrics]].reset_index())
+    if night["auuc_by_bucket"]:
+        auuc = pd.DataFrame(night["auuc_by_bucket"])
+        for protocol, figure in (("exact", "auuc_normalised"), ("randomised", "qini"), ("observational", "qini")):
+            rows = auuc[(auuc.protocol == protocol) & auuc[figure].notna()]
+            if len(rows):
+                note = "; not causal" if protocol == "observational" else ""
+                lines += ["", f"{figure} per propensity bucket, {protocol} protocol{note} (bucket -1: all)"]
+                lines += _table(rows.pivot(index="method", columns="propensity_bucket", values=figure).reset_index())
+    warnings = [d for d in night["diagnostics"] or [] if d["verdict"] != "pass"]
+    if warnings:
+        lines += ["", "Warnings"]
+        lines += [f"  {d['name']} = {_number(d['value'])} ({d['verdict']}): {d['advice']}" for d in warnings]
+    lines += ["", f"Tables   {conf.warehouse}/<table>/ds={night['ds']}/ (version named in {spark_tables.POINTER})"]
+    if conf.report_file:
+        lines.append(f"Report   {conf.report_file}")
+    if night["mlflow"]:
+        lines.append(f"MLflow   run {night['mlflow']['run_id']} in {night['mlflow']['uri']}: `make ui`")
+    return lines
+
+
+def _table(frame: pd.DataFrame) -> list[str]:
+    text = frame.to_string(index=False, float_format=lambda v: f"{v:.3f}", na_rep="-")
+    return [f"  {line}" for line in text.splitlines()]
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4g}"
+
+
+def _records(spark: SparkSession, conf: Config, table: tables.Table, ds: str) -> list[dict[str, Any]] | None:
+    """A small aggregated table as records; None where the night has none."""
+    if not spark_tables.exists(spark, conf, table, ds):
+        return None
+    frame = spark_tables.read(spark, conf, table, ds).orderBy(*table.key).toPandas()  # buckets x methods: small
+    return json.loads(frame.to_json(orient="records"))

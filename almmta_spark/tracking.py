@@ -1,0 +1,197 @@
+"""A night in MLflow: one parent run, a child run a stage, figures, tables, the dataset and the registered model.
+
+Everything is taken from what the night left in the warehouse (manifests, aggregated tables, model folders), so logging
+can be repeated: a night whose tracking server was down is logged later by running the publish job again.
+No user ids are written: the attribution table is logged as a dataset (location, schema, counts, digest).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from almmta_spark import config, tables
+from almmta_spark.config import Config
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+
+CANDIDATE = "candidate"
+_MLFLOW_TYPES = {"bigint": "long", "int": "integer", "double": "double", "float": "float", "string": "string"}
+_SECRET = re.compile(r"(secret|password|passwd|token|credential|access[._]?key)", re.IGNORECASE)
+
+
+def redacted(settings: Any, key: str = "") -> Any:
+    """The settings with the values of keys that look like secrets, and passwords in URLs, replaced."""
+    if isinstance(settings, Mapping):
+        return {k: redacted(v, k) for k, v in settings.items()}
+    if _SECRET.search(key) and settings:
+        return "***"
+    return re.sub(r"://[^/@\s]+@", "://***@", settings) if isinstance(settings, str) else settings
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Dotted keys, for MLflow params."""
+    out: dict[str, str] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        out.update(flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: str(value)[:500]})
+    return out
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """The night's experiment on the tracking server."""
+
+    client: MlflowClient
+    experiment_id: str
+    uri: str
+
+    @classmethod
+    def connect(cls, conf: Config) -> Tracker:
+        """The experiment almmta/<env>/nightly, made where it is not there yet."""
+        import mlflow
+
+        root = str(Path(conf.warehouse).resolve().parent) if "://" not in conf.warehouse else conf.warehouse
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or conf.tracking.uri.format(root=root)
+        if uri.startswith("sqlite:///"):
+            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        mlflow.set_tracking_uri(uri)
+        client = mlflow.MlflowClient(uri)
+        name = f"almmta/{conf.env}/nightly"
+        found = client.get_experiment_by_name(name)
+        artifacts = None if uri.startswith("http") else Path(conf.tracking.artifacts.format(root=root)).as_uri()
+        return cls(client, found.experiment_id if found else client.create_experiment(name, artifacts), uri)
+
+    @contextmanager
+    def run(self, name: str, tags: Mapping[str, str], parent: str | None = None, start: int | None = None) -> Iterator[Run]:
+        """A run that ends FINISHED, or FAILED where the block raises."""
+        all_tags = {**tags, "mlflow.runName": name, **({"mlflow.parentRunId": parent} if parent else {})}
+        run = self.client.create_run(self.experiment_id, start_time=start, tags=all_tags, run_name=name)
+        try:
+            yield Run(self.client, run.info.run_id)
+        except BaseException:
+            self.client.set_terminated(run.info.run_id, "FAILED")
+            raise
+
+
+@dataclass(frozen=True)
+class Run:
+    client: MlflowClient
+    run_id: str
+
+    def params(self, values: Mapping[str, str]) -> None:
+        from mlflow.entities import Param
+
+        self.client.log_batch(self.run_id, params=[Param(k, v) for k, v in sorted(values.items())])
+
+    def metrics(self, values: Mapping[str, float | None], step: int = 0, timestamp: int = 0) -> None:
+        """Undefined figures (None, NaN) are left out: MLflow has no null."""
+        from mlflow.entities import Metric
+
+        known = [Metric(k, float(v), timestamp, step) for k, v in sorted(values.items()) if v is not None and v == v]
+        if known:
+            self.client.log_batch(self.run_id, metrics=known)
+
+    def table(self, name: str, frame: pd.DataFrame) -> None:
+        self.client.log_text(self.run_id, frame.to_csv(index=False), f"tables/{name}.csv")
+
+    def figure(self, name: str, figure: Figure) -> None:
+        self.client.log_figure(self.run_id, figure, f"figures/{name}.png")
+
+    def dataset(self, table: tables.Table, location: str, rows: int, digest: str) -> None:
+        """A table of the warehouse as an MLflow dataset; the rows stay where they are."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        columns = [
+            {"name": c.name, "type": _MLFLOW_TYPES.get(c.type, "datetime"), "required": not c.nullable}
+            for c in table.columns
+        ]
+        entry = Dataset(
+            name=table.name,
+            digest=digest[:36],
+            source_type="spark",
+            source=json.dumps({"path": location}),
+            schema=json.dumps({"mlflow_colspec": columns}),
+            profile=json.dumps({"num_rows": rows}),
+        )
+        self.client.log_inputs(self.run_id, [DatasetInput(entry, [InputTag("mlflow.data.context", "attribution")])])
+
+    def end(self, at: int | None = None) -> None:
+        self.client.set_terminated(self.run_id, "FINISHED", at)
+
+
+def log_stages(tracker: Tracker, parent: Run, manifests: Iterable[Mapping[str, Any]], tags: Mapping[str, str]) -> None:
+    """A child run a stage, with the times at which it ran."""
+    for manifest in manifests:
+        start = int(datetime.fromisoformat(manifest["started"]).timestamp() * 1000)
+        end = start + int(manifest["seconds"] * 1000)
+        with tracker.run(str(manifest["stage"]), tags, parent.run_id, start) as child:
+            rows = {f"rows_out/{name}": out["rows"] for name, out in manifest["outputs"].items()}
+            numbers = {k: v for k, v in manifest["notes"].items() if isinstance(v, (int, float))}
+            child.metrics({"seconds": manifest["seconds"], **rows, **numbers}, timestamp=end)
+            for variant, history in manifest["notes"].get("history", {}).items():
+                log_history(child, variant, history)
+            child.client.log_dict(child.run_id, dict(manifest), "manifest.json")
+            child.end(end)
+
+
+def log_history(child: Run, variant: str, history: Sequence[Mapping[str, Any]]) -> None:
+    """Training curves: one step an epoch."""
+    for epoch, record in enumerate(history):
+        numbers = {f"{variant}/{k}": v for k, v in record.items() if isinstance(v, (int, float)) and k != "epoch"}
+        child.metrics(numbers, step=int(record.get("epoch", epoch)))
+
+
+def register_model(tracker: Tracker, parent: Run, conf: Config, folder: Path, tags: Mapping[str, str]) -> str:
+    """Logs the model with its signature, registers it and points `candidate` at it. Returns the version.
+
+    Models-from-code: the artifact holds weights.pt (loaded with weights_only=True), model.json and a source file,
+    never a pickle.
+    """
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import Array, ColSpec, DataType, Schema
+
+    numbers, integers = Array(DataType.double), Array(DataType.long)
+    inputs = Schema([ColSpec(numbers, "covariates"), ColSpec(integers, "cluster"), ColSpec(numbers, "age_hours")])
+    outputs = Schema([ColSpec(DataType.double, "p_outcome"), ColSpec(numbers, "removal_effect")])
+    name = f"{conf.tracking.registered_model}_{conf.env}"
+    from almmta_spark.inference import serving
+
+    with mlflow.start_run(run_id=parent.run_id):
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(serving.__file__),
+            artifacts={"model": str(folder)},
+            signature=ModelSignature(inputs, outputs),
+            pip_requirements=["almmta_spark", "torch"],
+            registered_model_name=name,
+        )
+    version = str(info.registered_model_version)
+    tracker.client.set_registered_model_alias(name, CANDIDATE, version)
+    for key, value in tags.items():
+        tracker.client.set_model_version_tag(name, version, key, value)
+    return version
+
+
+def night_tags(conf: Config, ds: str, manifests: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """What a night is found by."""
+    prints = {name: i["fingerprint"] for m in manifests for name, i in m["inputs"].items() if "fingerprint" in i}
+    digest = hashlib.sha256(json.dumps(prints, sort_keys=True).encode()).hexdigest()
+    return {
+        "data_date": ds,
+        "config_sha": config.digest(conf),
+        "input_manifest_sha": digest,
+        "gate": "not evaluated",
+    }

@@ -1,0 +1,76 @@
+"""The whole night: ingest, journeys, propensity, pairs, examples, train, attribute, evaluate, publish.
+
+  spark-submit jobs/nightly.py --conf conf/prod.yaml --ds 2026-01-31
+  spark-submit jobs/nightly.py --conf conf/prod.yaml --from 2026-01-01 --to 2026-01-31
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from almmta_spark import config, runner, spark_tables, summary
+from jobs import (
+    attribute,
+    build_examples,
+    build_journeys,
+    build_pairs,
+    evaluate,
+    fit_propensity,
+    ingest,
+    publish,
+    train,
+)
+
+STAGES: dict[str, runner.Stage] = {
+    "ingest": ingest.run,
+    "build_journeys": build_journeys.run,
+    "fit_propensity": fit_propensity.run,
+    "build_pairs": build_pairs.run,
+    "build_examples": build_examples.run,
+    "train": train.run,
+    "attribute": attribute.run,
+    "evaluate": evaluate.run,
+    "publish": publish.run,
+}
+
+
+def nights(args: argparse.Namespace) -> list[str]:
+    """The nights asked for, in order."""
+    if args.ds and not (args.first or args.last):
+        return [args.ds]
+    if args.ds or not (args.first and args.last):
+        raise ValueError("nightly takes --ds DATE, or --from DATE and --to DATE together")
+    days, ds = [], args.first
+    spark_tables.index_ts(args.last)
+    while ds <= args.last:
+        days.append(ds)
+        ds = spark_tables.shift(ds, 1)
+    if not days:
+        raise ValueError(f"--from {args.first} must not be after --to {args.last}")
+    return days
+
+
+def main() -> None:
+    runner.set_up_logging()
+    args = runner.parse_args(__doc__, with_nights=True)
+    try:
+        conf = config.load(args.conf, args.overrides)
+        wanted = nights(args)
+        print(f"{len(wanted)} night(s), {wanted[0]} to {wanted[-1]}: {' > '.join(STAGES)}", file=sys.stderr)
+        if args.dry_run:
+            return
+        spark = runner.session(conf, "nightly")
+        for ds in wanted:
+            runner.log.info("night %s (%d of %d)", ds, wanted.index(ds) + 1, len(wanted))
+            with summary.peak_memory() as memory:
+                for name, stage in STAGES.items():
+                    runner.run_stage(runner.Night(spark, conf, ds, name), stage)
+            summary.show(spark, conf, ds, memory)
+        spark.stop()
+    except ValueError as error:
+        runner.fail(error)
+
+
+if __name__ == "__main__":
+    main()

@@ -48,10 +48,13 @@ class IngestConfig:
     """Share of an input table's rows that may be refused before the night stops with nothing published."""
     max_embedding_norm: float = 1e6
     """An embedding longer than this is refused: it is a unit mix-up, not content."""
+    broadcast_rows: int = 2_000_000
+    """Items or users up to this many are broadcast to look exposures up in; more are joined by a shuffle."""
 
     def __post_init__(self) -> None:
         _require(0 <= self.max_rejected_rate <= 1, "ingest.max_rejected_rate", "in [0, 1]", self.max_rejected_rate)
         _require(self.max_embedding_norm > 0, "ingest.max_embedding_norm", "> 0", self.max_embedding_norm)
+        _require(self.broadcast_rows >= 0, "ingest.broadcast_rows", ">= 0", self.broadcast_rows)
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class PropensityConfig:
     """Propensities are clipped to [min_propensity, 1 - min_propensity] (clip changes values)."""
     max_weight: float = 10.0
     """Stabilised weights are clipped here; the clipped share and the effective sample size are reported."""
-    max_fit_journeys: int = 1_000_000
+    max_fit_journeys: int = 200_000
     """Journeys (the first by hash) a fold's model is fitted on: a few hundred parameters need no more."""
 
     def __post_init__(self) -> None:
@@ -123,12 +126,15 @@ class ExamplesConfig:
     """Share of users (by hash) held out of every fit."""
     num_row_groups: int = 16
     """Equal-sized Parquet row groups of the training table; raised to a multiple of the ranks."""
+    max_row_group_rows: int = 65_536
+    """More journeys than this a row group make more row groups, so that one always fits a reader's memory."""
     touch_embeddings: bool = False
     """Carry the content embedding of every touch (max_touchpoints x embedding length floats a row)."""
 
     def __post_init__(self) -> None:
         _require(0 < self.validation_share < 1, "examples.validation_share", "in (0, 1)", self.validation_share)
         _require(self.num_row_groups >= 1, "examples.num_row_groups", ">= 1", self.num_row_groups)
+        _require(self.max_row_group_rows >= 1, "examples.max_row_group_rows", ">= 1", self.max_row_group_rows)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,33 @@
+"""What a model says about a batch of journeys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Deletion effects and the pieces diagnostics need; None where a variant has no such piece."""
+
+    removal_effect_BL: Tensor
+    """tau_k = p_outcome - p_deleted_k, signed; 0 in padding."""
+    p_outcome_B: Tensor
+    """P(Y = 1 | T, X); of `paper`: the front-door sum P(Y = 1 | do(T), X)."""
+    p_deleted_BL: Tensor
+    """The same with touch k masked; p_outcome in padding."""
+    mu_B: Tensor | None = None
+    """Mean of the mediator given T, X."""
+    g0_B: Tensor | None = None
+    """The outcome logit's part beside the mediator."""
+    slope_B: Tensor | None = None
+    """b(X): the outcome logit's slope in the mediator."""
+    posterior_mean_B: Tensor | None = None
+    """E[eps | Y', T, X], of the mediator's noise."""
+
+
+def from_probabilities(p_outcome_B: Tensor, p_deleted_BL: Tensor, mask_BL: Tensor, **pieces: Tensor | None) -> Effects:
+    """Effects with padding cleared."""
+    removal_effect_BL = (p_outcome_B[:, None] - p_deleted_BL) * mask_BL
+    return Effects(removal_effect_BL, p_outcome_B, p_outcome_B[:, None] - removal_effect_BL, **pieces)

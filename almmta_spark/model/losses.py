@@ -1,0 +1,39 @@
+"""Every term that is minimised, one function each. All return one value a row: the caller takes the mean over rows,
+so that averaging the gradients of equally large ranks is the gradient of the whole batch.
+
+B journeys, Q quadrature nodes, N negatives.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from almmta_spark.model.quadrature import GaussHermite
+
+
+def bernoulli_nll(logit_B: Tensor, outcome_B: Tensor) -> Tensor:
+    """- log p(Y) = softplus(logit) - Y logit."""
+    return F.softplus(logit_B) - outcome_B * logit_B
+
+
+def marginal_nll(proxies_log_BQ: Tensor, outcome_logit_BQ: Tensor, outcome_B: Tensor, nodes: GaussHermite) -> Tensor:
+    """- log sum_q w_q p(Y' | m_q, Y) p(Y | m_q, T, X)   (METHOD section 3; exact up to the quadrature)."""
+    outcome_log_BQ = -bernoulli_nll(outcome_logit_BQ, outcome_B[:, None])
+    return -nodes.log_expectation(proxies_log_BQ + outcome_log_BQ)
+
+
+def exposure_nll(log_likelihood_B: Tensor, num_touches_B: Tensor) -> Tensor:
+    """- log p(T | X) / (1 + number of touches): per observation, so that it does not crowd out the gradient clip."""
+    return -log_likelihood_B / (1 + num_touches_B)
+
+
+def adversary_nll(discriminator_logit_B: Tensor, target_B: Tensor) -> Tensor:
+    """- log p(target | mediator): minimised by the discriminator, and through gradient reversal maximised by the
+    mediator (Ganin & Lempitsky 2015; ALM-MTA, target Y)."""
+    return bernoulli_nll(discriminator_logit_B, target_B)
+
+
+def info_nce(positive_B: Tensor, negatives_BN: Tensor) -> Tensor:
+    """- log exp(s+) / (exp(s+) + sum_n exp(s-_n))   (van den Oord et al. 2018); -inf marks an absent negative."""
+    return F.softplus((negatives_BN - positive_B[:, None]).logsumexp(1))

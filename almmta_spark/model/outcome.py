@@ -1,0 +1,62 @@
+"""The outcome given mediator, touches and covariates: logit p(Y | m, T, X) = g0(T, X) + b(X) m, b > 0.
+
+B journeys, D covariates, K clusters.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from almmta_spark.example_spec import ExampleSpec
+from almmta_spark.model import initialise
+
+
+def base_logit(spec: ExampleSpec) -> float:
+    """logit of the training rows' base rate, kept finite for one-class nights (those are refused before training)."""
+    rate = min(max(spec.base_rate, 1e-6), 1 - 1e-6)
+    return math.log(rate / (1 - rate))
+
+
+class Slope(nn.Module):
+    """b(X) = softplus(c0 + c1 . X): creating needs inspiration more for some than for others, and never less."""
+
+    def __init__(self, spec: ExampleSpec) -> None:
+        super().__init__()
+        self.linear = nn.Linear(spec.num_covariates, 1)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        initialise.zero_linear(self.linear, bias=0.0)
+
+    def forward(self, covariates_BD: Tensor) -> Tensor:
+        return F.softplus(self.linear(covariates_BD)).squeeze(1)
+
+
+class DirectPart(nn.Module):
+    """g0(T, X) = rho0(X) + sum_k omega_c(k) + w_hat (beta0 + beta1 . X): everything beside the mediator.
+
+    It is what the back-door path through the hidden intent looks like from outside; a deletion leaves it as it is,
+    because removal_effect compares p(m | T, X) with p(m | T without k, X) at the same E[Y | m, T, X].
+    """
+
+    def __init__(self, spec: ExampleSpec, exposure_factor: bool) -> None:
+        super().__init__()
+        self.bias_init = base_logit(spec)
+        self.linear = nn.Linear(spec.num_covariates, 1)
+        self.omega_K = nn.Parameter(torch.empty(len(spec.clusters)))
+        self.factor = nn.Linear(spec.num_covariates, 1) if exposure_factor else None
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        initialise.zero_linear(self.linear, bias=self.bias_init)
+        initialise.fill(self.omega_K, 0.0)
+        if self.factor is not None:
+            initialise.zero_linear(self.factor)
+
+    def forward(self, covariates_BD: Tensor, counts_BK: Tensor, factor_B: Tensor | None) -> Tensor:
+        direct_B = self.linear(covariates_BD).squeeze(1) + counts_BK @ self.omega_K
+        if self.factor is None or factor_B is None:
+            return direct_B
+        return direct_B + factor_B * self.factor(covariates_BD).squeeze(1)

@@ -1,0 +1,198 @@
+"""One night of a world as arrays, a plain in-memory training loop, and the metrics against the exact effects.
+
+The pipeline's own loop lives in training/; this one is short enough to be trusted and reads no files.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+
+from almmta_spark.config import ModelConfig, TrainingConfig
+from almmta_spark.example_spec import ExampleSpec, Signal
+from almmta_spark.model import Batch, build
+from almmta_spark.simulator import draws, truth, worlds
+
+
+@dataclass(frozen=True)
+class Night:
+    spec: ExampleSpec
+    columns: dict[str, np.ndarray]
+    """training_examples columns, one row a journey."""
+    effects: np.ndarray
+    """[rows, L] exact ETT, 0 in padding."""
+
+
+def simulate(world_name: str, num_users: int, seed: int, world: worlds.World | None = None) -> Night:
+    """Journeys of one night, oldest touch first, with their exact effects."""
+    world = world or draws.build_world(world_name, seed)
+    draw = draws.draw_night(world, seed, 0, np.arange(num_users))
+    effects, _ = truth.exact_effects(world, draw)
+    rows = draw.shown.any(axis=1)
+    shown = draw.shown[rows]
+    order = np.argsort(~shown[:, ::-1], axis=1, kind="stable")  # slots run newest first
+
+    def packed(values: np.ndarray) -> np.ndarray:
+        return np.where(
+            np.arange(shown.shape[1]) < shown.sum(1)[:, None],
+            np.take_along_axis(values[rows][:, ::-1], order, axis=1),
+            0,
+        )
+
+    x = draw.x[rows]
+    outcome = draw.outcome[rows]
+    content = world.item_content_IE[packed(draw.item)]
+    columns = {
+        "journey_id": np.flatnonzero(rows).astype(np.int64),
+        "outcome": outcome.astype(np.float32),
+        "outcome_proxies": draw.proxies[rows].astype(np.float32),
+        "intent_proxies": draw.intents[rows].astype(np.float32),
+        "covariates": ((x - x.mean(0)) / x.std(0)).astype(np.float32),
+        "num_touches": shown.sum(1).astype(np.int32),
+        "cluster_index": packed(draw.cluster).astype(np.int32),
+        "item_id": packed(draw.item),
+        "age_hours": packed(draw.age_hours).astype(np.float32),
+        "propensity_bucket": np.zeros(shown.shape, np.int32),
+        "touch_weight": np.ones(shown.shape, np.float32),
+    }
+    columns |= _matches(columns, content, outcome, seed)
+    kinds = ["binary"] * 3 + ["count"]
+    spec = ExampleSpec(
+        clusters=tuple(range(worlds.NUM_CLUSTERS)),
+        max_touchpoints=shown.shape[1],
+        outcome_proxies=tuple(Signal(n, k) for n, k in zip(worlds.OUTCOME_PROXIES, kinds, strict=True)),
+        intent_proxies=tuple(Signal(n, "binary") for n in worlds.INTENT_PROXIES),
+        covariate_mean=tuple(x.mean(0)),
+        covariate_scale=tuple(x.std(0)),
+        embedding_length=content.shape[2],
+        num_hard_negatives=4,
+        touch_embeddings=False,
+        num_buckets=1,
+        num_training=len(x),
+        num_validation=0,
+        base_rate=float(outcome.mean()),
+    )
+    return Night(spec, columns, packed(effects))
+
+
+def _matches(columns: dict[str, np.ndarray], content: np.ndarray, outcome: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """An upload resembles one touch of its journey (by chance which), plus noise; negatives are any clusters."""
+    generator = np.random.default_rng(seed)
+    rows = np.arange(len(outcome))
+    position = (generator.random(len(rows)) * columns["num_touches"]).astype(np.int64)
+    upload = content[rows, position] + 0.2 * generator.standard_normal((len(rows), content.shape[2]))
+    has = outcome > 0
+    return {
+        "match_position": np.where(has, position, -1),
+        "match_score": np.where(has, 0.9, 0).astype(np.float32),
+        "has_upload_embedding": has.astype(np.int32),
+        "upload_embedding": np.where(has[:, None], upload, 0).astype(np.float32),
+        "negative_cluster_index": np.where(has[:, None], generator.integers(0, worlds.NUM_CLUSTERS, (len(rows), 4)), -1),
+    }
+
+
+@dataclass(frozen=True)
+class Fit:
+    model: torch.nn.Module
+    seconds: float
+    losses: list[float]
+
+
+def fit(night: Night, variant: str, conf: ModelConfig, training: TrainingConfig, seed: int = 0) -> Fit:
+    """AdamW, OneCycle, clipping, and the exponential moving average of the second half."""
+    model = build(variant, night.spec, conf)
+    model.reset_parameters(torch.Generator().manual_seed(seed))
+    rates = {"dense": training.dense_lr, "sparse": training.sparse_lr, "leak": training.leak_lr}
+    groups = [
+        {"params": p, "max_lr": rates[k], "weight_decay": 0.0 if k == "leak" else training.weight_decay}
+        for k, p in model.parameter_groups().items()
+        if p
+    ]
+    optimiser = torch.optim.AdamW([{k: v for k, v in g.items() if k != "max_lr"} for g in groups], lr=1e-3, fused=True)
+    rows = night.spec.num_training
+    steps = training.epochs * (rows // training.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, [g["max_lr"] for g in groups], total_steps=steps)
+    everything = Batch.from_columns(night.columns, night.spec)
+    average = [p.detach().clone() for p in model.parameters()]
+    generator = torch.Generator().manual_seed(seed)
+    began, step, history = time.perf_counter(), 0, []
+    model.train()
+    for _ in range(training.epochs):
+        order = torch.randperm(rows, generator=generator)
+        for start in range(0, rows - training.batch_size + 1, training.batch_size):
+            batch = take(everything, order[start : start + training.batch_size])
+            loss = model(batch, progress=step / steps)["loss"]
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
+            optimiser.step()
+            schedule.step()
+            step += 1
+            _update_average(average, model, step, steps, training.ema_decay)
+            history.append(float(loss))
+    with torch.no_grad():
+        for target, value in zip(model.parameters(), average, strict=True):
+            target.copy_(value)
+    model.eval()
+    return Fit(model, time.perf_counter() - began, history)
+
+
+@torch.no_grad()
+def _update_average(average: list[torch.Tensor], model: torch.nn.Module, step: int, steps: int, decay: float) -> None:
+    parameters = [p.detach() for p in model.parameters()]
+    if step <= steps // 2:
+        if step == steps // 2:
+            torch._foreach_copy_(average, parameters)
+        return
+    torch._foreach_lerp_(average, parameters, 1 - decay)
+
+
+def take(batch: Batch, index: torch.Tensor) -> Batch:
+    """Rows of a batch."""
+    values = {k: None if v is None else v[index] for k, v in vars(batch).items()}
+    return replace(batch, **values)
+
+
+@dataclass(frozen=True)
+class Scores:
+    within_journey_spearman: float
+    relative_rmse: float
+    magnitude_ratio: float
+
+    def __str__(self) -> str:
+        return f"ws {self.within_journey_spearman:.3f}  rmse {self.relative_rmse:.3f}  ratio {self.magnitude_ratio:.3f}"
+
+
+def estimated_effects(model: torch.nn.Module, night: Night, rows_per_batch: int = 4096) -> np.ndarray:
+    """[rows, L] removal effects of every journey of the night."""
+    everything = Batch.from_columns(night.columns, night.spec)
+    parts = torch.arange(night.spec.num_training).split(rows_per_batch)
+    return torch.cat([model.effects(take(everything, index)).removal_effect_BL for index in parts]).numpy()
+
+
+def score(estimate: np.ndarray, night: Night) -> Scores:
+    """METHOD section 6, against ETT."""
+    mask = np.arange(estimate.shape[1]) < night.columns["num_touches"][:, None]
+    guess, true = estimate[mask], night.effects[mask]
+    return Scores(
+        within_journey_spearman(estimate, night.effects, night.columns["num_touches"]),
+        float(np.sqrt(((guess - true) ** 2).mean() / (true**2).mean())),
+        float(guess.sum() / true.sum()),
+    )
+
+
+def within_journey_spearman(estimate: np.ndarray, true: np.ndarray, num_touches: np.ndarray) -> float:
+    """Mean rank correlation over journeys of two touches or more whose true effects are not all equal."""
+    values = []
+    for length in np.unique(num_touches[num_touches >= 2]):
+        rows = num_touches == length
+        a, b = (rankdata(v[rows, :length], axis=1) for v in (estimate, true))
+        a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+        kept = (b**2).sum(1) > 0
+        norm = np.sqrt((a**2).sum(1) * (b**2).sum(1))
+        values.append(np.divide((a * b).sum(1), norm, out=np.zeros(len(a)), where=norm > 0)[kept])
+    return float(np.concatenate(values).mean())

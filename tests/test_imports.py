@@ -1,0 +1,104 @@
+"""The architecture as a test: who may import whom (README, "Layout")."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "almmta_spark"
+BASE = {"config", "tables", "example_spec"}  # plain Python, no Spark, no torch
+SPARK_BASE = {*BASE, "spark_tables", "storage"}
+DATA = {"logs", "journeys", "propensity", "pairs", "examples"}
+MEASURE = {"causal", "baselines", "evaluation"}
+
+MAY_IMPORT = {
+    "config": set(),
+    "tables": set(),
+    "example_spec": set(),
+    "java_home": set(),
+    "storage": set(),
+    "spark_tables": {*BASE, "storage"},
+    "runner": {*SPARK_BASE, "java_home"},
+    "tracking": {*SPARK_BASE, "runner", "inference"},
+    "summary": {*SPARK_BASE, "runner"},
+    "stages": {*SPARK_BASE, *DATA, *MEASURE, "inference"},
+    "causal": set(),
+    "simulator": {*BASE, "spark_tables"},
+    "importers": {*SPARK_BASE},
+    "model": {"config", "example_spec"},
+    "training": {"config", "example_spec", "tables", "model"},
+    "inference": {*SPARK_BASE, "model", "examples"},
+    "baselines": {*SPARK_BASE, "causal"},
+    "evaluation": {*SPARK_BASE, "causal"},
+    **{name: {*SPARK_BASE, *DATA, "causal"} for name in DATA},
+}
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def unit(path: Path) -> str:
+    parts = path.relative_to(ROOT / PACKAGE).parts
+    return parts[0].removesuffix(".py")
+
+
+def own_imports(path: Path) -> Iterator[tuple[str, int]]:
+    for name, line in imports(path):
+        parts = name.split(".")
+        if parts[0] == PACKAGE and len(parts) > 1 and parts[1] != "__version__":
+            yield parts[1], line
+
+
+MODULES = sorted(p for p in (ROOT / PACKAGE).rglob("*.py") if unit(p) != "__init__")
+
+
+def test_every_part_of_the_package_has_a_place_in_the_architecture():
+    assert {unit(p) for p in MODULES} <= set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT / PACKAGE)))
+def test_imports_follow_the_arrows(path):
+    here = unit(path)
+    wrong = [(name, line) for name, line in own_imports(path) if name != here and name not in MAY_IMPORT[here]]
+    assert not wrong, f"{path.relative_to(ROOT)} may not import {wrong}"
+
+
+@pytest.mark.parametrize(
+    ("parts", "library"),
+    [
+        (("model", "training"), "pyspark"),
+        (("causal",), "pyspark"),
+        (("causal",), "torch"),
+        (("evaluation",), "torch"),
+        (("baselines",), "torch"),
+        ((*sorted(DATA),), "torch"),
+        (("simulator",), "torch"),
+    ],
+)
+def test_a_library_stays_where_it_belongs(parts, library):
+    wrong = [
+        (str(p.relative_to(ROOT)), line)
+        for p in MODULES
+        if unit(p) in parts
+        for name, line in imports(p)
+        if name.split(".")[0] == library
+    ]
+    assert not wrong
+
+
+def test_petastorm_is_known_to_the_loader_alone():
+    users = {str(p.relative_to(ROOT / PACKAGE)) for p in MODULES if any("petastorm" in n for n, _ in imports(p))}
+    assert users <= {"training/loader.py"}
+
+
+def test_only_one_job_trains_and_only_one_simulates():
+    for unit_name, owner in (("training", "train.py"), ("simulator", "simulate.py")):
+        users = {p.name for p in (ROOT / "jobs").glob("*.py") if unit_name in {n for n, _ in own_imports(p)}}
+        assert users <= {owner}

@@ -217,6 +217,7 @@ MATCHED_PAIRS = Table(
         _c("user_id bigint | who"),
         _c("upload_id bigint | the upload"),
         _c("touch_id bigint | the touch it resembles"),
+        _c("touch_position int | 0-based, in the journey's touches"),
         _c("match_score float | cosine similarity of the two contents"),
         _c("match_rank int | 1: best of the upload"),
         _c("propensity_bucket int | of the touch"),
@@ -344,6 +345,7 @@ GROUPED_UPLIFT = Table(
         _c("protocol string | exact, randomised or observational"),
         _c("estimand string | what uplift estimates"),
         _c("n bigint | rows behind uplift"),
+        _c("touches bigint | attribution touches of the group: its share of the population in the curve"),
         _c("score double | mean removal_effect of the method in the group"),
         _n("uplift double | mean effect per exposed touch; null with a reason where undefined"),
         _n("uplift_lower double | bootstrap"),
@@ -375,13 +377,13 @@ AUUC_BY_BUCKET = Table(
 )
 TRUTH_METRICS = Table(
     "truth_metrics",
-    "estimates against the exact effects (simulator only; METHOD section 6)",
+    "estimates against the exact effects (simulator only), and upload_auc_* (METHOD section 6)",
     ("method", "metric"),
     (
         _c("method string | whose estimates"),
         _c("metric string | within_journey_spearman, relative_rmse, ..."),
         _n("value double | the figure"),
-        _c("n bigint | touches behind it"),
+        _c("n bigint | touches (upload_auc_*: journeys) behind it"),
     ),
 )
 DIAGNOSTICS = Table(

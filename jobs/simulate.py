@@ -1,0 +1,17 @@
+"""Writes the logs of a simulated platform, and the truth behind them, as the input tables of the nights up to ds."""
+
+from __future__ import annotations
+
+from almmta_spark import runner, spark_tables
+from almmta_spark.simulator.write_logs import simulate
+
+
+def stage(night: runner.Night) -> None:
+    conf = night.conf
+    for table, day, rows in simulate(night.spark, conf.simulator, conf.seed, night.ds):
+        spark_tables.write_input(rows, conf, table, day)
+        night.note(**{f"{table.name} ds={day}": spark_tables.folder(conf, table, day)})
+
+
+if __name__ == "__main__":
+    runner.main("simulate", stage, __doc__)

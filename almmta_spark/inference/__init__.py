@@ -1,0 +1,1 @@
+"""From a trained model to attribution rows: the one place where Spark meets torch."""

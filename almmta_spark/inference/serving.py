@@ -1,0 +1,69 @@
+"""The registered model: journeys in, deletion effects out. MLflow runs this file as code, so no pickle is stored.
+
+Input columns: covariates (raw X), cluster (of each touch, oldest first), age_hours (of each touch). Output: p_outcome and
+one removal_effect a touch. Raises ValueError for a cluster the model was not trained on or lists of unequal length.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlflow.models
+import numpy as np
+import pandas as pd
+from mlflow.pyfunc.model import PythonModel
+
+
+class AttributionModel(PythonModel):
+    """Loads weights.pt with weights_only=True; the spec beside it standardises raw covariates as training did."""
+
+    def load_context(self, context: Any) -> None:
+        from almmta_spark.model import saved
+
+        self.model_, self.spec_, self.info_ = saved.load(context.artifacts["model"])
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        from almmta_spark.model import Batch
+
+        batch = Batch.from_columns(self._columns(model_input), self.spec_)
+        effects = self.model_.effects(batch)
+        touches = [len(c) for c in model_input["cluster"]]
+        effect_BL = effects.removal_effect_BL.double().numpy()
+        per_touch = [effect_BL[row, :count].tolist() for row, count in enumerate(touches)]
+        return pd.DataFrame({"p_outcome": effects.p_outcome_B.double().numpy(), "removal_effect": per_touch})
+
+    def _columns(self, journeys: pd.DataFrame) -> dict[str, np.ndarray]:
+        """The training_examples columns a model needs, from what a caller has."""
+        spec, rows = self.spec_, len(journeys)
+        raw_BD = np.array(journeys["covariates"].tolist(), dtype=np.float64).reshape(rows, -1)
+        mean_D, scale_D = np.array(spec.covariate_mean), np.array(spec.covariate_scale)
+        if raw_BD.shape[1] != len(mean_D):
+            raise ValueError(f"covariates must hold {len(mean_D)} values, got {raw_BD.shape[1]}")
+        standard_BD = np.where(np.isfinite(raw_BD), (raw_BD - mean_D) / scale_D, 0.0)
+        index_of = {cluster: index for index, cluster in enumerate(spec.clusters)}
+        cluster_BL = np.zeros((rows, spec.max_touchpoints), dtype=np.int64)
+        age_BL = np.zeros((rows, spec.max_touchpoints), dtype=np.float32)
+        counts = np.zeros(rows, dtype=np.int64)
+        for row, (clusters, ages) in enumerate(zip(journeys["cluster"], journeys["age_hours"], strict=True)):
+            if len(clusters) != len(ages) or len(clusters) > spec.max_touchpoints:
+                raise ValueError(
+                    f"cluster and age_hours must have one value a touch, at most {spec.max_touchpoints}, got "
+                    f"{len(clusters)} and {len(ages)} in row {row}"
+                )
+            unknown = set(map(int, clusters)) - set(index_of)
+            if unknown:
+                raise ValueError(f"cluster {min(unknown)} in row {row} is none of the model's {len(index_of)} clusters")
+            counts[row] = len(clusters)
+            cluster_BL[row, : len(clusters)] = [index_of[int(c)] for c in clusters]
+            age_BL[row, : len(ages)] = ages
+        return {
+            "journey_id": np.arange(rows),
+            "covariates": standard_BD.astype(np.float32),
+            "num_touches": counts,
+            "cluster_index": cluster_BL,
+            "age_hours": age_BL,
+            "propensity_bucket": np.zeros_like(cluster_BL),
+        }
+
+
+mlflow.models.set_model(AttributionModel())

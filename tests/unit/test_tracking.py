@@ -1,0 +1,79 @@
+"""Logging a night to a real MLflow tracking store."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from almmta_spark import config, tables, tracking
+from almmta_spark.tracking import Tracker
+
+MANIFEST = {
+    "stage": "train",
+    "ds": "2026-01-15",
+    "started": "2026-01-16T01:00:00+00:00",
+    "seconds": 12.5,
+    "inputs": {"exposures": {"days": ["2026-01-14"], "fingerprint": "abc"}},
+    "outputs": {"journeys": {"rows": 7, "checksum": "1", "version": "v"}},
+    "notes": {"history": {"latent": [{"epoch": 0, "loss": 2.0}, {"epoch": 1, "loss": 1.0}]}},
+}
+
+
+@pytest.fixture(scope="module")
+def tracker(tmp_path_factory):
+    """One SQLite store for the module: making its tables takes MLflow seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        root = tmp_path_factory.mktemp("tracking")
+        yield Tracker.connect(replace(config.Config(), warehouse=str(root / "warehouse"), env="test"))
+
+
+def test_a_night_is_a_parent_with_a_child_run_a_stage(tracker):
+    with tracker.run("night", {"data_date": "2026-01-15"}) as parent:
+        tracking.log_stages(tracker, parent, [MANIFEST], {"data_date": "2026-01-15"})
+        parent.end()
+    runs = tracker.client.search_runs([tracker.experiment_id])
+    (child,) = [r for r in runs if r.data.tags.get("mlflow.parentRunId") == parent.run_id]
+    assert (child.info.run_name, child.info.status) == ("train", "FINISHED")
+    assert child.info.end_time - child.info.start_time == 12_500
+    assert child.data.metrics["rows_out/journeys"] == 7
+    losses = tracker.client.get_metric_history(child.info.run_id, "latent/loss")
+    assert [(m.step, m.value) for m in losses] == [(0, 2.0), (1, 1.0)]
+
+
+def test_the_attribution_table_is_a_dataset_without_rows(tracker):
+    with tracker.run("night", {}) as run:
+        run.dataset(tables.ATTRIBUTION, "/warehouse/attribution", rows=5, digest="d" * 50)
+        run.end()
+    inputs = tracker.client.get_run(run.run_id).inputs.dataset_inputs
+    assert [i.dataset.name for i in inputs] == ["attribution"]
+    assert '"num_rows": 5' in inputs[0].dataset.profile and "removal_effect" in inputs[0].dataset.schema
+
+
+def test_undefined_figures_are_left_out_not_zero(tracker):
+    with tracker.run("night", {}) as run:
+        run.metrics({"known": 1.5, "none": None, "nan": float("nan")})
+        run.table("auuc", pd.DataFrame({"a": [1]}))
+        run.end()
+    assert tracker.client.get_run(run.run_id).data.metrics == {"known": 1.5}
+    assert [a.path for a in tracker.client.list_artifacts(run.run_id, "tables")] == ["tables/auuc.csv"]
+
+
+def test_a_run_that_breaks_is_failed(tracker):
+    with pytest.raises(RuntimeError), tracker.run("night", {}) as run:
+        raise RuntimeError("boom")
+    assert tracker.client.get_run(run.run_id).info.status == "FAILED"
+
+
+def test_secrets_are_redacted_and_the_rest_is_flat():
+    shown = tracking.flat(
+        tracking.redacted({"spark": {"fs.s3a.secret.key": "abc"}, "uri": "postgresql://me:pw@host/db", "seed": 1})
+    )
+    assert shown == {"spark.fs.s3a.secret.key": "***", "uri": "postgresql://***@host/db", "seed": "1"}
+
+
+def test_equal_nights_have_equal_tags_and_another_input_changes_them():
+    conf = config.Config()
+    other = {**MANIFEST, "inputs": {"exposures": {"days": ["2026-01-14"], "fingerprint": "xyz"}}}
+    first, again, changed = (tracking.night_tags(conf, "2026-01-15", [m]) for m in (MANIFEST, MANIFEST, other))
+    assert first == again and first["input_manifest_sha"] != changed["input_manifest_sha"]

@@ -245,7 +245,9 @@ class TrainingConfig:
         _require(self.loader in ("petastorm", "arrow"), "training.loader", "petastorm or arrow", self.loader)
         _require(0 <= self.slow_momentum < 1, "training.slow_momentum", "in [0, 1)", self.slow_momentum)
         _require(self.slow_momentum_period >= 0, "training.slow_momentum_period", ">= 0", self.slow_momentum_period)
-        _require(self.precision in ("auto", "float32", "bf16"), "training.precision", "auto, float32 or bf16", self.precision)
+        _require(
+            self.precision in ("auto", "float32", "bf16"), "training.precision", "auto, float32 or bf16", self.precision
+        )
 
 
 @dataclass(frozen=True)

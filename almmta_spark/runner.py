@@ -35,7 +35,9 @@ _SPARK_DEFAULTS = {
 def parse_args(description: str | None = None, with_nights: bool = False) -> argparse.Namespace:
     """--conf FILE --ds DATE and --set key=value; nightly also takes --from/--to and --dry-run."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--conf", default="conf/local.yaml", metavar="FILE", help="YAML settings (default: %(default)s)")
+    parser.add_argument(
+        "--conf", default="conf/local.yaml", metavar="FILE", help="YAML settings (default: %(default)s)"
+    )
     parser.add_argument("--ds", metavar="DATE", required=not with_nights, help="the night, YYYY-MM-DD in UTC")
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="key=value", help="override any config key"
@@ -88,11 +90,27 @@ class Night:
         self._remember(table, [spark_tables.snapshot_day(self.spark, self.conf, table, not_after_ds)])
         return spark_tables.read_snapshot(self.spark, self.conf, table, not_after_ds)
 
-    def read_pooled(self, table: Table) -> DataFrame:
-        """The nights that fitting and evaluation pool, with a column ds."""
+    def read_day(self, table: Table, day: str) -> DataFrame:
+        """One day of an input table, or of a table the simulator writes."""
+        self._remember(table, [day])
+        return spark_tables.read_day(self.spark, self.conf, table, day)
+
+    def pooled_nights(self, table: Table) -> list[str]:
+        """The nights that fitting and evaluation pool: those published among the newest pool_nights up to ds."""
         days = [spark_tables.shift(self.ds, -n) for n in reversed(range(self.conf.pool_nights))]
+        return [d for d in days if d == self.ds or spark_tables.exists(self.spark, self.conf, table, d)]
+
+    def read_pooled(self, table: Table) -> DataFrame:
+        """A table's pooled nights, with a column ds."""
+        days = self.pooled_nights(table)
         self._remember(table, days)
-        return spark_tables.read_nights(self.spark, self.conf, table, self.ds, self.conf.pool_nights)
+        return spark_tables.read_nights(self.spark, self.conf, table, days)
+
+    def has_input(self, table: Table, ds: str, hours_back: float = 0.0) -> bool:
+        """Whether an input table has every day of a night's window."""
+        return set(spark_tables.window_days(table, ds, hours_back, 0.0)) <= set(
+            spark_tables.input_days(self.spark, self.conf, table)
+        )
 
     def has(self, table: Table) -> bool:
         return spark_tables.exists(self.spark, self.conf, table, self.ds)
@@ -118,6 +136,9 @@ class Night:
     def model_folder(self, variant: str = "") -> str:
         root = storage.join(self.conf.warehouse, "_models", f"ds={self.ds}")
         return storage.join(root, variant) if variant else root
+
+    def figures_folder(self) -> str:
+        return storage.join(self.conf.warehouse, "_figures", f"ds={self.ds}")
 
     def note(self, **facts: Any) -> None:
         """Facts for the summary, said now as well."""

@@ -58,7 +58,9 @@ def days_between(ds: str, hours_back: float, hours_ahead: float) -> list[str]:
     """UTC dates that overlap [index_ts - hours_back, index_ts + hours_ahead)."""
     start, end = index_ts(ds) - timedelta(hours=hours_back), index_ts(ds) + timedelta(hours=hours_ahead)
     first = start.replace(hour=0, minute=0, second=0, microsecond=0)
-    return [d.strftime(tables.DS_FORMAT) for d in (first + timedelta(n) for n in range((end - first).days + 1)) if d < end]
+    return [
+        d.strftime(tables.DS_FORMAT) for d in (first + timedelta(n) for n in range((end - first).days + 1)) if d < end
+    ]
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------
@@ -83,14 +85,15 @@ def read_snapshot(spark: SparkSession, conf: Config, table: Table, not_after_ds:
     return _read_days(spark, conf, table, [snapshot_day(spark, conf, table, not_after_ds)])
 
 
-def read_nights(spark: SparkSession, conf: Config, table: Table, ds: str, nights: int) -> DataFrame:
-    """The published nights among ds - nights + 1 .. ds, with a string column ds."""
-    wanted = [shift(ds, -n) for n in reversed(range(nights))]
-    there = [d for d in wanted if exists(spark, conf, table, d)]
-    if ds not in there:
-        path(spark, conf, table, ds)  # raises with the table's name
-    frames = [_frame(spark, table, [path(spark, conf, table, d)], d).withColumn("ds", F.lit(d)) for d in there]
+def read_nights(spark: SparkSession, conf: Config, table: Table, days: Sequence[str]) -> DataFrame:
+    """Published nights, with a string column ds."""
+    frames = [_frame(spark, table, [path(spark, conf, table, d)], d).withColumn("ds", F.lit(d)) for d in days]
     return reduce(DataFrame.unionByName, frames)
+
+
+def read_day(spark: SparkSession, conf: Config, table: Table, day: str) -> DataFrame:
+    """One day of an input table, or of a table the simulator writes, with a string column ds."""
+    return _read_days(spark, conf, table, [day])
 
 
 def input_days(spark: SparkSession, conf: Config, table: Table) -> list[str]:
@@ -160,7 +163,7 @@ def _read_days(spark: SparkSession, conf: Config, table: Table, days: Sequence[s
     missing = sorted(set(days) - set(input_days(spark, conf, table)))
     if missing:
         raise ValueError(
-            f"table {table.name}: needs ds={', '.join(missing)} under {folder(conf, table)} and there is no such folder: "
+            f"table {table.name}: needs ds={', '.join(missing)} under {folder(conf, table)}, there is no such folder: "
             "wait until the day is complete, or write an empty folder if it really had no rows"
         )
     frames = []
@@ -253,7 +256,7 @@ def write(
 
 
 def write_input(df: DataFrame, conf: Config, table: Table, ds: str) -> None:
-    """Writes one day of an input table as a platform would: plain Parquet, the folder replaced (simulator, importers)."""
+    """Writes one day of an input table as a platform would: plain Parquet, the folder replaced."""
     target = folder(conf, table, ds)
     beside = f"{storage.join(conf.warehouse, table.name)}/_{ds}.writing"
     df.select(*[_checked(df.schema, table, c, ds) for c in table.columns]).write.mode("overwrite").parquet(beside)

@@ -29,27 +29,38 @@ def local_path(url: str) -> Path | None:
 
 def read_text(spark: SparkSession, url: str) -> str | None:
     """The file's text; None where it does not exist."""
+    found = read_bytes(spark, url)
+    return None if found is None else found.decode()
+
+
+def write_text(spark: SparkSession, url: str, text: str) -> None:
+    """Replaces the file in one atomic step, as write_bytes does."""
+    write_bytes(spark, url, text.encode())
+
+
+def read_bytes(spark: SparkSession, url: str) -> bytes | None:
+    """A small file's content; None where it does not exist."""
     path = local_path(url)
     if path is not None:
-        return path.read_text() if path.is_file() else None
+        return path.read_bytes() if path.is_file() else None
     fs, target = _hadoop(spark, url)
     if not fs.exists(target):
         return None
     stream = fs.open(target)
     try:
-        return str(_jvm(spark).org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
+        return bytes(_jvm(spark).org.apache.commons.io.IOUtils.toByteArray(stream))
     finally:
         stream.close()
 
 
-def write_text(spark: SparkSession, url: str, text: str) -> None:
+def write_bytes(spark: SparkSession, url: str, content: bytes) -> None:
     """Replaces the file in one atomic step: rename on file systems, a single put on object stores."""
     path = local_path(url)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{path.name}.{os.getpid()}")
-        with beside.open("w") as out:
-            out.write(text)
+        with beside.open("wb") as out:
+            out.write(content)
             out.flush()
             os.fsync(out.fileno())
         os.replace(beside, path)
@@ -59,12 +70,12 @@ def write_text(spark: SparkSession, url: str, text: str) -> None:
     direct = urlparse(url).scheme in OBJECT_STORES
     beside_url = url if direct else f"{url}.{os.getpid()}"
     stream = fs.create(jvm.org.apache.hadoop.fs.Path(beside_url), True)
-    stream.write(bytearray(text.encode()))
+    stream.write(bytearray(content))
     stream.close()
     if not direct:
-        rename = jvm.org.apache.hadoop.fs.Options.Rename.OVERWRITE
-        options = spark.sparkContext._gateway.new_array(jvm.org.apache.hadoop.fs.Options.Rename, 1)  # type: ignore[union-attr]
-        options[0] = rename
+        rename = jvm.org.apache.hadoop.fs.Options.Rename
+        options = spark.sparkContext._gateway.new_array(rename, 1)  # type: ignore[union-attr]
+        options[0] = rename.OVERWRITE
         context = jvm.org.apache.hadoop.fs.FileContext.getFileContext(target.toUri(), _hadoop_conf(spark))
         context.rename(jvm.org.apache.hadoop.fs.Path(beside_url), target, options)
 

@@ -174,7 +174,9 @@ ITEM_CLUSTERS = Table(
         _n("embedding array<float> | its content"),
     ),
 )
-TOUCH = "struct<touch_id: bigint, item_id: bigint, author_id: bigint, cluster: int, touch_ts: timestamp, age_hours: float>"
+TOUCH = (
+    "struct<touch_id: bigint, item_id: bigint, author_id: bigint, cluster: int, touch_ts: timestamp, age_hours: float>"
+)
 UPLOAD = "struct<upload_id: bigint, event_ts: timestamp, embedding: array<float>>"
 SIGNAL_SUM = "struct<signal: string, value: double>"
 JOURNEYS = Table(

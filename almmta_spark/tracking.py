@@ -74,7 +74,9 @@ class Tracker:
         return cls(client, found.experiment_id if found else client.create_experiment(name, artifacts), uri)
 
     @contextmanager
-    def run(self, name: str, tags: Mapping[str, str], parent: str | None = None, start: int | None = None) -> Iterator[Run]:
+    def run(
+        self, name: str, tags: Mapping[str, str], parent: str | None = None, start: int | None = None
+    ) -> Iterator[Run]:
         """A run that ends FINISHED, or FAILED where the block raises."""
         all_tags = {**tags, "mlflow.runName": name, **({"mlflow.parentRunId": parent} if parent else {})}
         run = self.client.create_run(self.experiment_id, start_time=start, tags=all_tags, run_name=name)

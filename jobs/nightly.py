@@ -1,7 +1,7 @@
 """The whole night: ingest, journeys, propensity, pairs, examples, train, attribute, evaluate, publish.
 
-  spark-submit jobs/nightly.py --conf conf/prod.yaml --ds 2026-01-31
-  spark-submit jobs/nightly.py --conf conf/prod.yaml --from 2026-01-01 --to 2026-01-31
+spark-submit jobs/nightly.py --conf conf/prod.yaml --ds 2026-01-31
+spark-submit jobs/nightly.py --conf conf/prod.yaml --from 2026-01-01 --to 2026-01-31
 """
 
 from __future__ import annotations

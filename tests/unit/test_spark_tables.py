@@ -130,7 +130,8 @@ def test_a_snapshot_is_the_newest_that_does_not_tell_the_future(spark, conf):
 
 
 def test_pooled_nights_carry_their_ds(spark, conf):
-    for day in ("2026-01-14", "2026-01-15"):
+    days = ("2026-01-14", "2026-01-15")
+    for day in days:
         spark_tables.write(rejected(spark, day), conf, tables.REJECTED_ROWS, day)
-    pooled = spark_tables.read_nights(spark, conf, tables.REJECTED_ROWS, DS, nights=5)
-    assert sorted((r.reason, r.ds) for r in pooled.collect()) == [(d, d) for d in ("2026-01-14", "2026-01-15")]
+    pooled = spark_tables.read_nights(spark, conf, tables.REJECTED_ROWS, days)
+    assert sorted((r.reason, r.ds) for r in pooled.collect()) == [(d, d) for d in days]

@@ -1,0 +1,93 @@
+"""The night in MLflow: parent run, a child run a stage, tables, figures, dataset, and the model as `candidate`.
+
+Reads what the night left behind and nothing else, so it can be run again for a night whose tracking server was down.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from almmta_spark import config, runner, spark_tables, storage, tables, tracking
+from almmta_spark.tables import Table
+from almmta_spark.tracking import Run, Tracker
+
+TOP_ROWS = 1000  # of roll-ups that have a row an item or author; the whole table stays in the warehouse
+AGGREGATED = (*tables.ROLLUPS, tables.GROUPED_UPLIFT, tables.AUUC_BY_BUCKET, tables.TRUTH_METRICS, tables.DIAGNOSTICS)
+
+
+def run(night: runner.Night) -> None:
+    manifests = [m for m in runner.manifests(night.spark, night.conf, night.ds) if m["stage"] != "publish"]
+    frames = {t.name: _small(night, t) for t in AGGREGATED}
+    tracker = Tracker.connect(night.conf)
+    attribution = spark_tables.published(night.spark, night.conf, tables.ATTRIBUTION, night.ds)
+    if attribution is None:
+        raise ValueError(f"table attribution: night ds={night.ds} is not published: run the stages before publish")
+    tags = tracking.night_tags(night.conf, night.ds, manifests)
+    with tracker.run(f"night {night.ds}", tags) as parent:
+        settings = tracking.redacted(config.to_dict(night.conf))
+        parent.params(tracking.flat(settings))
+        parent.client.log_dict(parent.run_id, settings, "config.yaml")
+        parent.metrics(headline(frames, night.conf.training.variants[0]))
+        for name, frame in frames.items():
+            parent.table(name, frame)
+        _log_figures(night, parent)
+        parent.dataset(tables.ATTRIBUTION, night.path(tables.ATTRIBUTION), attribution.rows, attribution.checksum)
+        tracking.log_stages(tracker, parent, manifests, {"data_date": night.ds})
+        version = _register(night, tracker, parent, tags)
+        parent.end()
+    night.note(mlflow={"uri": tracker.uri, "run_id": parent.run_id, "model_version": version})
+
+
+def headline(frames: dict[str, pd.DataFrame], method: str) -> dict[str, float | None]:
+    """Tens of numbers to watch: AUUC per bucket of the night's own method by the best protocol there is, and truth."""
+    auuc, truth = frames["auuc_by_bucket"], frames["truth_metrics"]
+    metrics: dict[str, float | None] = {}
+    for protocol in ("exact", "randomised", "observational"):
+        own = auuc[(auuc.method == method) & (auuc.protocol == protocol)]
+        for row in own.itertuples():
+            bucket = "all" if row.propensity_bucket < 0 else f"bucket_{row.propensity_bucket:02d}"
+            for side in ("", "_lower", "_upper"):
+                metrics[f"auuc_{protocol}/{bucket}{side}"] = getattr(row, f"auuc{side}")
+            if protocol == "exact":
+                metrics[f"auuc_normalised_{protocol}/{bucket}"] = row.auuc_normalised
+    for row in truth[truth.method == method].itertuples():
+        metrics[f"truth/{row.metric}"] = row.value
+    return metrics
+
+
+def _small(night: runner.Night, table: Table) -> pd.DataFrame:
+    """An aggregated table: groups, never rows of the log; roll-ups cut to the largest sums."""
+    frame = night.read(table)
+    if table in tables.ROLLUPS:
+        frame = frame.orderBy("method", frame.removal_effect_sum.desc(), table.key[0]).limit(TOP_ROWS)
+    return frame.orderBy(*table.key).toPandas()
+
+
+def _log_figures(night: runner.Night, parent: Run) -> None:
+    folder = night.figures_folder()
+    with tempfile.TemporaryDirectory() as beside:
+        for name in storage.names(night.spark, folder):
+            content = storage.read_bytes(night.spark, storage.join(folder, name))
+            assert content is not None
+            (Path(beside) / name).write_bytes(content)
+        parent.client.log_artifacts(parent.run_id, beside, "figures")
+
+
+def _register(night: runner.Night, tracker: Tracker, parent: Run, tags: dict[str, Any]) -> str:
+    """The night's own model (the first variant) as a new version with the alias `candidate`."""
+    folder = night.model_folder(night.conf.training.variants[0])
+    with tempfile.TemporaryDirectory() as beside:
+        for name in ("weights.pt", "model.json"):
+            content = storage.read_bytes(night.spark, storage.join(folder, name))
+            if content is None:
+                raise ValueError(f"no {name} in {folder}: run jobs/train.py for the night first")
+            (Path(beside) / name).write_bytes(content)
+        return tracking.register_model(tracker, parent, night.conf, Path(beside), tags)
+
+
+if __name__ == "__main__":
+    runner.main("publish", run, __doc__)

@@ -175,9 +175,9 @@ ITEM_CLUSTERS = Table(
     ),
 )
 TOUCH = (
-    "struct<touch_id: bigint, item_id: bigint, author_id: bigint, cluster: int, touch_ts: timestamp, age_hours: float>"
+    "struct<touch_ts: timestamp, touch_id: bigint, item_id: bigint, author_id: bigint, cluster: int, age_hours: float>"
 )
-UPLOAD = "struct<upload_id: bigint, event_ts: timestamp, embedding: array<float>>"
+UPLOAD = "struct<event_ts: timestamp, upload_id: bigint, embedding: array<float>>"
 SIGNAL_SUM = "struct<signal: string, value: double>"
 JOURNEYS = Table(
     "journeys",

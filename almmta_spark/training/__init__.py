@@ -1,0 +1,1 @@
+"""Training of the models over one or many processes. Never imports pyspark: the Spark job starts it."""

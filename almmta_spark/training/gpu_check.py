@@ -1,0 +1,88 @@
+"""Train on the GPU and on the CPU, compare the effects: python -m almmta_spark.training.gpu_check.
+
+Prints journeys/s and the share of time spent waiting for data on both, and the agreement of the removal effects. Says
+that it skipped, and exits with 0, where there is no GPU; exits with 1 where the two disagree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from almmta_spark.config import ModelConfig, TrainingConfig
+from almmta_spark.example_spec import ExampleSpec
+from almmta_spark.model import saved
+from almmta_spark.model.batch import Batch
+from almmta_spark.training import loader, sample_table
+from almmta_spark.training.main import fit
+from almmta_spark.training.request import FitRequest, FitResult
+
+REQUIRED_RANK_CORRELATION = 0.97
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=60_000, help="generated journeys (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=14, help="default: %(default)s")
+    parser.add_argument("--batch-size", type=int, default=1024, help="default: %(default)s")
+    arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        print("skipped: torch sees no CUDA device here; nothing was checked")
+        return 0
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "table"
+        spec = sample_table.write(table, arguments.rows)
+        training = TrainingConfig(epochs=arguments.epochs, batch_size=arguments.batch_size, num_ranks=1)
+        results = {}
+        for device in ("cpu", "cuda"):
+            output = str(Path(folder) / device)
+            request = FitRequest(str(table), spec, ModelConfig(), training, "latent", 0, output)
+            results[device] = fit(request, device)
+        return _report(results, str(table), spec)
+
+
+def _report(results: dict[str, FitResult], table: str, spec: ExampleSpec) -> int:
+    name = torch.cuda.get_device_name()
+    for device, result in results.items():
+        speed, waiting = result.metrics["journeys_per_second"], result.metrics["data_wait_share"]
+        where = f"{name}, bf16" if device == "cuda" else "CPU, float32"
+        print(f"{where}: {speed:,.0f} journeys/s, {waiting:.1%} of the time waiting for data")
+    effects = {device: effects_of(result.output_dir, table, spec) for device, result in results.items()}
+    agreement = rank_correlation(effects["cpu"], effects["cuda"])
+    gap = float(np.sqrt(np.mean((effects["cpu"] - effects["cuda"]) ** 2) / np.mean(effects["cpu"] ** 2)))
+    verdict = "agree" if agreement >= REQUIRED_RANK_CORRELATION else "DISAGREE"
+    print(f"removal effects of both {verdict}: Spearman {agreement:.4f}, relative RMS difference {gap:.3f}")
+    return 0 if agreement >= REQUIRED_RANK_CORRELATION else 1
+
+
+def effects_of(output_dir: str, table: str, spec: ExampleSpec, max_rows: int = 20_000) -> np.ndarray:
+    """Removal effects of the first journeys' real touches under a saved model, on the CPU, as one array."""
+    model = saved.load(output_dir)[0].eval()
+    opened = loader.open_table(table, spec)
+    found: list[np.ndarray] = []
+    rows = 0
+    for columns in loader.read_arrow(opened, opened.row_groups, loader.columns_needed(spec)):
+        batch = Batch.from_columns(columns, spec)
+        effects_BL = model.effects(batch).removal_effect_BL
+        found.append(effects_BL[batch.mask_BL > 0].numpy())
+        rows += batch.size
+        if rows >= max_rows:
+            break
+    return np.concatenate(found)
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's rho of values without ties."""
+    rank_a, rank_b = (np.argsort(np.argsort(values)).astype(float) for values in (a, b))
+    return float(np.corrcoef(rank_a, rank_b)[0, 1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

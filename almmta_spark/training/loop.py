@@ -1,0 +1,246 @@
+"""The training loop: epochs of equal steps on every rank, an average of the weights, held-out loss, checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from almmta_spark.config import TrainingConfig
+from almmta_spark.training import checkpoint, optimiser, slow_momentum
+from almmta_spark.training.distributed import Ranks, replicate
+from almmta_spark.training.folder import Folder
+from almmta_spark.training.shard import Shard, Step, to_device
+
+log = logging.getLogger("almmta.training")
+
+
+class Trainer:
+    """Trains one model on this rank's shard, in step with the other ranks."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        shard: Shard,
+        training: TrainingConfig,
+        ranks: Ranks,
+        seed: int,
+        folder: Folder,
+        digest: str,
+    ) -> None:
+        self.model, self.shard, self.training, self.ranks, self.seed = model, shard, training, ranks, seed
+        self.folder, self.digest = folder, digest
+        """digest: of all that decides the weights; a checkpoint with another one is not resumed from."""
+        self.num_steps = training.epochs * shard.num_steps
+        self.steps_done = 0
+        self.history: list[dict[str, Any]] = []
+        self.optimiser = optimiser.adamw(model, training)
+        self.schedule = optimiser.schedule(self.optimiser, self.num_steps)
+        self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        self.average = optimiser.WeightAverage(self.parameters, training.ema_decay)
+        self.slow: slow_momentum.SlowMomentum | None = None
+        self.forward = model
+        if training.slow_momentum_period:
+            self.slow = slow_momentum.SlowMomentum(
+                self.optimiser, ranks, training.slow_momentum_period, training.slow_momentum, training.slow_momentum_lr
+            )
+        else:
+            self.forward = replicate(model, ranks)
+        self.use_bf16 = training.precision == "bf16" or (training.precision == "auto" and ranks.device.type == "cuda")
+        self.terms: list[str] = []
+        """Names of what the model's forward returns."""
+        self.failure: str | None = None
+        """With SlowMo: what went wrong on this rank since the ranks last met."""
+
+    def fit(self) -> list[dict[str, Any]]:
+        """All epochs, from the newest checkpoint of this request on; the model then holds the averaged weights."""
+        for epoch in range(self._resume() + 1, self.training.epochs + 1):
+            self.history.append(self._epoch(epoch))
+            if epoch % self.training.checkpoint_epochs == 0 or epoch == self.training.epochs:
+                self._checkpoint(epoch)
+        self.average.swap()
+        return self.history
+
+    def _epoch(self, epoch: int) -> dict[str, Any]:
+        torch.manual_seed(int(np.random.SeedSequence((self.seed, epoch, self.ranks.rank)).generate_state(1)[0]))
+        self.model.train()
+        started, waited, sent = time.perf_counter(), 0.0, self.ranks.bytes_sent
+        sums = _TermSums()
+        steps = to_device(self.shard.training_steps(epoch), self.ranks.device)
+        with contextlib.closing(steps):
+            while True:
+                asked = time.perf_counter()
+                step = next(steps, None)
+                waited += time.perf_counter() - asked
+                if step is None:
+                    break
+                sums.add(self._step(step, epoch), step.num_rows)
+        if self.slow is not None:
+            self._meet(epoch)
+        seconds = time.perf_counter() - started
+        self.terms = sorted(sums.sums)
+        terms = sums.means(self.ranks, self.terms)
+        return self._summary(epoch, terms, seconds, waited, self.ranks.bytes_sent - sent)
+
+    def _step(self, step: Step, epoch: int) -> dict[str, Tensor]:
+        """Forward, backward, clip, optimiser, average: nothing is applied anywhere once a loss is not finite."""
+        with self._precision():
+            terms: dict[str, Tensor] = self.forward(step.batch, self.steps_done / self.num_steps)
+        loss = terms["loss"].float()
+        # A loss that is not finite poisons every gradient, so that all ranks see it in theirs without another message.
+        healthy = torch.where(torch.isfinite(loss.detach()), 1.0, torch.nan)
+        self.optimiser.zero_grad(set_to_none=True)
+        (loss * step.weight * healthy).backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.training.clip_norm)
+        self._refuse_non_finite(float(norm), loss.detach(), step, epoch)
+        if self.failure is None:
+            self.optimiser.step()
+        if self.slow is not None and self.slow.num_steps + 1 == self.slow.period:
+            self._report_failures(epoch)
+        if self.slow is not None:
+            self.slow.step()
+        self.schedule.step()
+        self.steps_done += 1
+        if self.steps_done > self.num_steps / 2:
+            self.average.update()
+        return {name: term.detach() for name, term in terms.items()}
+
+    def _refuse_non_finite(self, norm: float, loss: Tensor, step: Step, epoch: int) -> None:
+        if math.isfinite(norm) or self.failure is not None:
+            return
+        steps = self.shard.num_steps
+        where = f"step {self.steps_done % steps + 1} of {steps}, {step.num_rows} journeys"
+        self.failure = f"{where}, loss {float(loss)}, gradient norm {norm}"
+        if self.slow is None:
+            self._report_failures(epoch)
+
+    def _report_failures(self, epoch: int) -> None:
+        """Meet the other ranks; ValueError on all of them where any has failed."""
+        content = [float(self.failure is not None)]
+        failed = [rank for rank, row in enumerate(self.ranks.gather(content)) if row[0]]
+        if failed:
+            mine = f" here: {self.failure}." if self.failure else ""
+            raise ValueError(
+                f"training stopped before the optimiser step: loss or gradient not finite in epoch {epoch} on rank "
+                f"{', '.join(map(str, failed))} of {self.ranks.world};{mine} Lower training.dense_lr and "
+                "training.sparse_lr, or look for extreme values in training_examples"
+            )
+
+    def _meet(self, epoch: int) -> None:
+        """SlowMo's end of an epoch: one last averaging, and whatever a checkpoint holds made equal on all ranks."""
+        assert self.slow is not None
+        self._report_failures(epoch)
+        self.slow.average()
+        slow_momentum.average_moments(self.optimiser, self.ranks)
+        for value, mean in zip(self.average.values, self.ranks.mean(self.average.values), strict=True):
+            value.copy_(mean)
+
+    @torch.no_grad()
+    def _held_out(self) -> dict[str, float]:
+        """Loss terms on the held-out rows of all ranks under the weights that would be kept now; empty without rows."""
+        self.model.eval()
+        self.average.swap()
+        sums = _TermSums()
+        for batch in self.shard.validation_batches():
+            with self._precision():
+                terms = self.model(batch.to(self.ranks.device), self.steps_done / self.num_steps)
+            sums.add(terms, batch.size)
+        self.average.swap()
+        return sums.means(self.ranks, self.terms)
+
+    def _summary(self, epoch: int, terms: dict[str, float], seconds: float, waited: float, sent: int) -> dict[str, Any]:
+        held_out = self._held_out()
+        rows = self.shard.check_epoch(epoch)
+        trained = sum(self.shard.rows_by_rank)
+        slowest = max(row[0] for row in self.ranks.gather([waited / seconds]))
+        entry = {
+            "epoch": epoch,
+            "loss": terms,
+            "held_out": held_out,
+            "rows": rows,
+            "journeys_per_second": trained / seconds,
+            "data_wait_share": slowest,
+            "bytes_sent": sent,
+        }
+        if self.ranks.is_main:
+            others = " ".join(f"{name} {value:.4f}" for name, value in terms.items() if name != "loss")
+            log.info(
+                "epoch %d/%d  loss %.4f (%s)  held-out %.4f  %d journeys/s  %.0f%% waiting for data",
+                epoch, self.training.epochs, terms["loss"], others, held_out.get("loss", math.nan),
+                trained / seconds, 100 * slowest,
+            )  # fmt: skip
+        return entry
+
+    def _precision(self) -> contextlib.AbstractContextManager[None]:
+        return torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.use_bf16)  # type: ignore[return-value]
+
+    def _checkpoint(self, epoch: int) -> None:
+        if self.ranks.is_main:
+            state = {
+                "request": self.digest,
+                "steps_done": self.steps_done,
+                "model": self.model.state_dict(),
+                "average": self.average.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "slow": self.slow.state_dict() if self.slow else None,
+                "rng": torch.get_rng_state(),
+                "history": self.history,
+            }
+            checkpoint.save(self.folder, epoch, state)
+
+    def _resume(self) -> int:
+        """Epochs done according to the newest checkpoint of this request, its state taken over; 0 without one."""
+        found = checkpoint.newest(self.folder, self.digest) if self.ranks.is_main else None
+        content = self.ranks.broadcast(found[1] if found else b"")
+        if not content:
+            return 0
+        state = checkpoint.load(content, self.folder.url)
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.average.load_state_dict(_on(state["average"], self.ranks.device))
+        if self.slow is not None:
+            self.slow.load_state_dict(state["slow"])
+        torch.set_rng_state(state["rng"])
+        self.steps_done, self.history = int(state["steps_done"]), list(state["history"])
+        if found:
+            log.info("resumed after epoch %d from %s", state["epoch"], found[0])
+        return int(state["epoch"])
+
+
+class _TermSums:
+    """Row-weighted sums of loss terms, kept on the device so that no step waits for them."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.rows = 0
+
+    def add(self, terms: dict[str, Tensor], num_rows: int) -> None:
+        self.rows += num_rows
+        for name, term in terms.items():
+            value = term.detach().double() * num_rows
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+    def means(self, ranks: Ranks, names: Sequence[str]) -> dict[str, float]:
+        """Means of the named terms over the rows of all ranks; empty where there are none."""
+        mine = [float(self.sums[name]) if self.rows else 0.0 for name in names]
+        everybody = np.array(ranks.gather([*mine, self.rows]))
+        rows = everybody[:, -1].sum()
+        return {name: float(everybody[:, i].sum() / rows) for i, name in enumerate(names) if rows}
+
+
+def _on(value: Any, device: torch.device) -> Any:
+    """Tensors inside lists and dicts, on the device."""
+    if isinstance(value, dict):
+        return {key: _on(item, device) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_on(item, device) for item in value]
+    return value.to(device) if isinstance(value, Tensor) else value

@@ -1,0 +1,133 @@
+"""One training job: the same function under TorchDistributor, under torchrun, and in a process of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import almmta_spark
+from almmta_spark import model as models
+from almmta_spark.model import saved
+from almmta_spark.training import deferred_init, loader
+from almmta_spark.training.distributed import Ranks, session
+from almmta_spark.training.folder import Folder
+from almmta_spark.training.loop import Trainer
+from almmta_spark.training.request import FitRequest, FitResult
+from almmta_spark.training.shard import Shard
+from almmta_spark.training.sharded_embedding import RowShardedEmbedding
+
+log = logging.getLogger("almmta.training")
+
+
+def run(request_json: str) -> str:
+    """What every rank of a job executes: fit the request, return the model's digest.
+
+    Rank 0 leaves the result in the request's output_dir: read it there (FitResult.load), since a launcher's return
+    value is not reliable.
+    """
+    if not log.handlers and not logging.getLogger().handlers:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+    return fit(FitRequest.from_json(request_json)).digest
+
+
+def fit(request: FitRequest, device: str | None = None) -> FitResult:
+    """Train one model; called in every rank. device: cpu or cuda, None takes GPUs where every rank has one.
+
+    Rank 0 writes weights.pt, model.json, history.json and checkpoints to output_dir. The model kept is the average of
+    the weights over the second half of the steps. Equal requests on equal data give equal weights, resumed or not.
+    """
+    with session(device) as ranks:
+        table = loader.open_table(request.dataset_url, request.spec)
+        shard = Shard(table, request.spec, request.training, ranks, request.seed)
+        build = partial(models.build, request.variant, request.spec, request.model)
+        size = deferred_init.footprint(build)
+        if ranks.is_main:
+            log.info(
+                "training %s: %d journeys + %d held out on %d rank(s) (%s), %d steps an epoch; %d parameters, "
+                "%.1f MB with gradients, moments and average",
+                request.variant, sum(shard.rows_by_rank), request.spec.num_validation, ranks.world,
+                ranks.device, shard.num_steps, size.parameters, size.training / 1e6,
+            )  # fmt: skip
+        model = deferred_init.initialised(build, request.seed, ranks.device)
+        _refuse_sharded_tables(model)
+        deciding = f"{request.digest} {table.fingerprint} {_code_digest()} {ranks.world}"
+        digest = hashlib.sha256(deciding.encode()).hexdigest()
+        folder = Folder(request.output_dir)
+        history = Trainer(model, shard, request.training, ranks, request.seed, folder, digest).fit()
+        return _finish(request, ranks, model, history, size.parameters)
+
+
+def launch(request: FitRequest, num_ranks: int = 1, timeout_seconds: float | None = None) -> FitResult:
+    """Train on this machine: in this process for one rank, else with torchrun. RuntimeError with its last lines."""
+    if num_ranks == 1:
+        return fit(request)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "request.json"
+        path.write_text(request.to_json())
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_ranks}"]
+        root = str(Path(almmta_spark.__file__).resolve().parents[1])
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+        done = subprocess.run(
+            [*command, "-m", "almmta_spark.training", "--request", str(path)],
+            env=environment, timeout=timeout_seconds, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"training with {num_ranks} ranks failed:\n{done.stdout[-4000:]}")
+    log.info("%s", done.stdout.strip())
+    return FitResult.load(request.output_dir)
+
+
+def _finish(
+    request: FitRequest, ranks: Ranks, model: nn.Module, history: list[dict[str, Any]], num_parameters: int
+) -> FitResult:
+    """Write the model on rank 0, model.json last: a folder that has it is complete."""
+    last = history[-1]
+    metrics = {
+        **{f"train_{name}": value for name, value in last["loss"].items()},
+        **{f"held_out_{name}": value for name, value in last["held_out"].items()},
+        "journeys_per_second": sum(e["journeys_per_second"] for e in history) / len(history),
+        "data_wait_share": sum(e["data_wait_share"] for e in history) / len(history),
+        "bytes_sent_per_epoch": sum(e["bytes_sent"] for e in history) / len(history),
+        "rows_per_epoch": float(last["rows"]),
+        "num_ranks": float(ranks.world),
+        "num_parameters": float(num_parameters),
+    }
+    digest = ""
+    if ranks.is_main:
+        folder = Folder(request.output_dir)
+        with tempfile.TemporaryDirectory() as local:
+            digest = saved.save(model.cpu(), request.spec, request.model, request.variant, local, metrics)
+            folder.write("weights.pt", (Path(local) / "weights.pt").read_bytes())
+            folder.write("history.json", json.dumps(history).encode())
+            folder.write("model.json", (Path(local) / "model.json").read_bytes())
+    digest = ranks.broadcast(digest.encode()).decode()
+    return FitResult(request.variant, digest, request.output_dir, metrics, history)
+
+
+def _refuse_sharded_tables(model: nn.Module) -> None:
+    tables = [name for name, module in model.named_modules() if isinstance(module, RowShardedEmbedding)]
+    if tables:
+        raise ValueError(
+            f"model.{tables[0]} is sharded by rows over the ranks, and a checkpoint holds one rank's state: "
+            "use nn.Embedding in models trained by this loop"
+        )
+
+
+def _code_digest() -> str:
+    """SHA-256 of the code that decides the weights: a checkpoint is not resumed by another version of it."""
+    root = Path(almmta_spark.__file__).parent
+    files = sorted(path for package in ("model", "training") for path in (root / package).glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()

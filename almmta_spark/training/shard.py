@@ -1,0 +1,233 @@
+"""One rank's share of the training table: which row groups, in which order, in how many batches, was it all read.
+
+Row group i belongs to rank i modulo the world. All ranks take the same number of steps, because each splits its own
+rows evenly into that many batches; nothing is dropped and nothing repeated. The order depends on (seed, epoch, rank)
+alone, not on the loader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from almmta_spark.config import TrainingConfig
+from almmta_spark.example_spec import ExampleSpec
+from almmta_spark.model.batch import Batch
+from almmta_spark.training import loader
+from almmta_spark.training.ahead import ahead
+from almmta_spark.training.distributed import Ranks
+from almmta_spark.training.loader import Columns, RowGroup, TrainingTable
+
+BUFFER_BYTES = 1 << 30
+"""Rows are shuffled within this much of decoded data; a shard that fits is read once and kept."""
+_TOUCH_LISTS = ("cluster_index", "item_id", "age_hours", "propensity_bucket", "touch_weight")
+
+
+@dataclass
+class Tally:
+    """Rows that went by, and the sum of their journey ids modulo 2**64: a row lost and another repeated changes it."""
+
+    rows: int = 0
+    id_sum: int = 0
+
+    def add(self, journey_id: np.ndarray) -> None:
+        self.rows += len(journey_id)
+        self.id_sum = (self.id_sum + int(journey_id.view(np.uint64).sum(dtype=np.uint64))) % 2**64
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step's rows on this rank."""
+
+    batch: Batch
+    num_rows: int
+    """Rows that count; 0: the batch holds one row to keep step with the others, and its weight is 0."""
+    weight: float
+    """Factor of the local mean loss under which the mean over ranks is the mean over the global batch."""
+
+
+class Shard:
+    """The row groups of one rank. Cost: keys of the shard once at the start, all its columns once or once an epoch."""
+
+    def __init__(
+        self,
+        table: TrainingTable,
+        spec: ExampleSpec,
+        training: TrainingConfig,
+        ranks: Ranks,
+        seed: int,
+        buffer_bytes: int = BUFFER_BYTES,
+    ) -> None:
+        if len(table.row_groups) < ranks.world:
+            raise ValueError(
+                f"training_examples: {len(table.row_groups)} row groups cannot feed training.num_ranks={ranks.world}: "
+                "lower training.num_ranks or raise examples.num_row_groups and build the examples again"
+            )
+        self.table, self.spec, self.ranks, self.seed = table, spec, ranks, seed
+        self.read = loader.READERS[training.loader]
+        self.groups = table.row_groups[ranks.rank :: ranks.world]
+        self.buffer_rows = max(1, buffer_bytes // row_bytes(spec))
+        self.fits = sum(g.num_rows for g in self.groups) <= self.buffer_rows
+        self.kept: tuple[Columns, Columns] | None = None
+        self.expected = self._keys()
+        self.rows_by_rank = [int(row[0]) for row in ranks.gather([self.expected[0].rows])]
+        if not all(self.rows_by_rank):
+            raise ValueError(
+                f"training_examples: rank {self.rows_by_rank.index(0)} of {ranks.world} got no training row:"
+                " lower training.num_ranks or examples.num_row_groups"
+            )
+        self.batch_rows = max(1, training.batch_size // ranks.world)
+        self.num_steps = -(-max(self.rows_by_rank) // self.batch_rows)
+        self.seen = (Tally(), Tally())
+
+    def training_steps(self, epoch: int) -> Generator[Step, None, None]:
+        """num_steps steps over this rank's training rows, shuffled by (seed, epoch, rank)."""
+        self.seen = (Tally(), Tally())
+        rows = _Rows(self._shuffled(epoch))
+        for step in range(self.num_steps):
+            sizes = [self._rows_at(step, rank) for rank in range(self.ranks.world)]
+            columns = rows.take(sizes[self.ranks.rank])
+            self.seen[0].add(columns["journey_id"])
+            num_rows = len(columns["journey_id"])
+            batch = Batch.from_columns(columns if num_rows else rows.spare_row, self.spec)
+            yield Step(batch, num_rows, num_rows * self.ranks.world / sum(sizes))
+        self.seen[0].add(rows.rest())  # more than the keys promised: check_epoch then says so
+
+    def validation_batches(self) -> Iterator[Batch]:
+        """This rank's held-out rows in the table's order."""
+        buffers = [self._kept()[1]] if self.fits else (self._load(part)[1] for part in self._parts(self.groups))
+        for columns in buffers:
+            for start in range(0, len(columns["journey_id"]), self.batch_rows):
+                part = {name: values[start : start + self.batch_rows] for name, values in columns.items()}
+                self.seen[1].add(part["journey_id"])
+                yield Batch.from_columns(part, self.spec)
+
+    def check_epoch(self, epoch: int) -> int:
+        """Rows of the table that the epoch read, over all ranks. ValueError unless it was each row exactly once."""
+        mine = [self.seen[0].rows, self.seen[1].rows]
+        intact = all(seen == expected for seen, expected in zip(self.seen, self.expected, strict=True))
+        everybody = self.ranks.gather([*mine, float(intact)])
+        trained, held_out = (int(sum(row[i] for row in everybody)) for i in (0, 1))
+        broken = [rank for rank, row in enumerate(everybody) if not row[2]]
+        if trained + held_out != self.table.num_rows or broken:
+            raise ValueError(
+                f"training_examples: epoch {epoch} read {trained} training + {held_out} validation rows over all ranks,"
+                f" the Parquet footers count {self.table.num_rows}; rows were lost or repeated on ranks {broken}:"
+                " run again, it resumes before this epoch; if it repeats, set training.loader to petastorm or arrow,"
+                " whichever this was not"
+            )
+        return trained + held_out
+
+    def _keys(self) -> tuple[Tally, Tally]:
+        """What must be read, by a pass of plain pyarrow over two columns: training rows, validation rows."""
+        tallies = (Tally(), Tally())
+        for columns in loader.read_arrow(self.table, self.groups, ("journey_id", "is_validation")):
+            for held_out in (0, 1):
+                tallies[held_out].add(columns["journey_id"][columns["is_validation"] == held_out])
+        if sum(t.rows for t in tallies) != sum(g.num_rows for g in self.groups):
+            raise ValueError("training_examples.is_validation must be 0 or 1: build the examples again")
+        return tallies
+
+    def _rows_at(self, step: int, rank: int) -> int:
+        """Rows of a rank in a step: its rows spread evenly, the first step never empty."""
+        total = self.rows_by_rank[rank]
+        return -(-(step + 1) * total // self.num_steps) + (-step * total // self.num_steps)
+
+    def _shuffled(self, epoch: int) -> Iterator[tuple[Columns, np.ndarray]]:
+        """Buffers of training rows, each with the order its rows are taken in."""
+        if self.fits:
+            buffers = iter([self._kept()[0]])
+        else:
+            order = np.random.default_rng((self.seed, epoch, self.ranks.rank)).permutation(len(self.groups))
+            parts = self._parts([self.groups[i] for i in order])
+            buffers = ahead((self._load(part)[0] for part in parts), depth=1)
+        for i, columns in enumerate(buffers):
+            rng = np.random.default_rng((self.seed, epoch, self.ranks.rank, i))
+            yield columns, rng.permutation(len(columns["journey_id"]))
+
+    def _kept(self) -> tuple[Columns, Columns]:
+        if self.kept is None:
+            self.kept = self._load(self.groups)
+        return self.kept
+
+    def _parts(self, groups: Sequence[RowGroup]) -> list[list[RowGroup]]:
+        """Consecutive row groups, as many at a time as the buffer holds (one at least)."""
+        parts: list[list[RowGroup]] = [[]]
+        for group in groups:
+            if parts[-1] and sum(g.num_rows for g in parts[-1]) + group.num_rows > self.buffer_rows:
+                parts.append([])
+            parts[-1].append(group)
+        return parts
+
+    def _load(self, groups: Sequence[RowGroup]) -> tuple[Columns, Columns]:
+        """Training rows and validation rows of the row groups, touch lists cut to the longest journey among them."""
+        split: tuple[list[Columns], list[Columns]] = ([], [])
+        for columns in self.read(self.table, groups, loader.columns_needed(self.spec)):
+            held_out = columns["is_validation"] != 0
+            split[0].append({name: values[~held_out] for name, values in columns.items()})
+            split[1].append({name: values[held_out] for name, values in columns.items()})
+        return self._joined(split[0]), self._joined(split[1])
+
+    def _joined(self, parts: list[Columns]) -> Columns:
+        longest = max(1, *(int(part["num_touches"].max(initial=1)) for part in parts))
+        widths = dict.fromkeys(_TOUCH_LISTS, longest) | {"touch_embedding": longest * self.spec.embedding_length}
+        joined = {}
+        for name in list(parts[0]):
+            cut = [part.pop(name) for part in parts]
+            joined[name] = np.concatenate([values[:, : widths[name]] if name in widths else values for values in cut])
+        return joined
+
+
+def row_bytes(spec: ExampleSpec) -> int:
+    """Bytes of a decoded row, touch lists at their full length."""
+    touch = 24 + 4 * spec.embedding_length * spec.touch_embeddings
+    lists = len(spec.outcome_proxies) + len(spec.intent_proxies) + spec.num_covariates + spec.embedding_length
+    return 64 + spec.max_touchpoints * touch + 4 * (lists + spec.num_hard_negatives)
+
+
+class _Rows:
+    """Rows of buffers, taken some at a time in each buffer's order."""
+
+    def __init__(self, buffers: Iterator[tuple[Columns, np.ndarray]]) -> None:
+        self.buffers = buffers
+        self.columns, self.order = next(b for b in buffers if len(b[1]))  # a buffer may be all held-out rows
+        self.spare_row = {name: values[self.order[:1]] for name, values in self.columns.items()}
+
+    def take(self, size: int) -> Columns:
+        """The next rows, fewer where the buffers end."""
+        parts = [self._take_here(size)]
+        while (missing := size - sum(len(part["journey_id"]) for part in parts)) > 0:
+            following = next(self.buffers, None)
+            if following is None:
+                break
+            self.columns, self.order = following
+            parts.append(self._take_here(missing))
+        return parts[0] if len(parts) == 1 else {name: _stack([part[name] for part in parts]) for name in parts[0]}
+
+    def rest(self) -> np.ndarray:
+        """journey_id of what nobody took."""
+        left = [self.columns["journey_id"][self.order]]
+        return np.concatenate(left + [columns["journey_id"][order] for columns, order in self.buffers])
+
+    def _take_here(self, size: int) -> Columns:
+        picked, self.order = self.order[:size], self.order[size:]
+        return {name: values[picked] for name, values in self.columns.items()}
+
+
+def _stack(parts: list[np.ndarray]) -> np.ndarray:
+    """One below the other; touch lists cut to different lengths are padded to the longest."""
+    if parts[0].ndim == 1:
+        return np.concatenate(parts)
+    width = max(part.shape[1] for part in parts)
+    return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts])
+
+
+def to_device(steps: Generator[Step, None, None], device: torch.device) -> Generator[Step, None, None]:
+    """The steps with their batches on the device; on a GPU they are made in a thread of their own."""
+    if device.type == "cpu":
+        return steps
+    moved = (Step(s.batch.to(device, non_blocking=True), s.num_rows, s.weight) for s in steps)
+    return ahead(moved, depth=4)

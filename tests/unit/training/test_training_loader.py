@@ -1,0 +1,126 @@
+"""Petastorm and Arrow deliver the same columns, and refuse the same tables."""
+
+import dataclasses
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from almmta_spark.training import loader, sample_table
+
+
+def shuffled_groups(table):
+    return [table.row_groups[i] for i in np.random.default_rng(1).permutation(len(table.row_groups))]
+
+
+def assert_equal_columns(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert first[name].dtype == second[name].dtype, name
+        np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_both_loaders_deliver_equal_batches(sample):
+    table = sample.open()
+    groups, columns = shuffled_groups(table), loader.columns_needed(sample.spec)
+    arrow = list(loader.read_arrow(table, groups, columns))
+    stacked = list(loader.read_petastorm(table, groups, columns))
+    assert len(arrow) == len(stacked) == 8
+    for first, second in zip(arrow, stacked, strict=True):
+        assert_equal_columns(first, second)
+
+
+def test_the_flattened_decoder_equals_petastorms_own(sample):
+    from petastorm import make_batch_reader
+
+    names = ["journey_id", "age_hours", "item_id", "outcome", "negative_cluster_index"]
+    table = sample.open()
+    urls = [f"file://{table.folder.path_of(name)}" for name in table.folder.names()]
+    options = {"shuffle_row_groups": False, "reader_pool_type": "dummy", "schema_fields": names}
+    with make_batch_reader(urls, **options) as stock:
+        theirs = [batch._asdict() for batch in stock]
+    ours = list(loader.read_petastorm(table, table.row_groups, names))
+    assert len(theirs) == len(ours)
+    for first, second in zip(theirs, ours, strict=True):
+        assert_equal_columns(dict(sorted(first.items())), second)
+
+
+def test_only_needed_columns_are_read(sample):
+    columns = loader.columns_needed(sample.spec)
+    assert "user_id" not in columns and "touch_embedding" not in columns
+    assert "touch_embedding" in loader.columns_needed(dataclasses.replace(sample.spec, touch_embeddings=True))
+    table = sample.open()
+    assert set(next(loader.read_petastorm(table, table.row_groups[:1], columns))) == set(columns)
+
+
+@pytest.mark.parametrize("name", ["petastorm", "arrow"])
+def test_a_table_on_a_remote_url_is_read(sample, name):
+    local = sample.open()
+    remote = fsspec.filesystem("memory")
+    for file in local.folder.names():
+        remote.pipe(f"/bucket/examples/{file}", local.folder.read(file))
+    table = loader.open_table("memory://bucket/examples", sample.spec)
+    got = list(loader.READERS[name](table, table.row_groups, loader.columns_needed(sample.spec)))
+    assert sum(len(columns["journey_id"]) for columns in got) == 600
+
+
+def test_bookkeeping_files_are_not_the_table(sample, tmp_path):
+    spec = sample_table.write(tmp_path, 50)
+    (tmp_path / "_SUCCESS").write_bytes(b"")
+    (tmp_path / ".part.crc").write_bytes(b"x")
+    assert loader.open_table(str(tmp_path), spec).num_rows == 50
+
+
+def test_equal_tables_have_equal_fingerprints_wherever_they_lie(tmp_path):
+    first, second, third = (tmp_path / name for name in ("a", "b", "c"))
+    spec = sample_table.write(first, 80, seed=1)
+    sample_table.write(second, 80, seed=1)
+    other = sample_table.write(third, 80, seed=2)
+    prints = [loader.open_table(str(p), s).fingerprint for p, s in ((first, spec), (second, spec), (third, other))]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_a_table_that_is_not_its_specs_is_refused(sample):
+    wrong = dataclasses.replace(sample.spec, num_training=sample.spec.num_training + 1)
+    with pytest.raises(ValueError, match=r"count 600 rows.*build the examples again"):
+        loader.open_table(sample.url, wrong)
+
+
+def test_an_empty_folder_is_refused(sample, tmp_path):
+    with pytest.raises(ValueError, match="no rows under"):
+        loader.open_table(str(tmp_path), sample.spec)
+
+
+def rewritten(sample, tmp_path, name, column):
+    """The sample's first file with one column replaced (None: dropped), as a table of its own."""
+    folder = sample.open().folder
+    table = pq.read_table(folder.path_of(folder.names()[0]))
+    position = table.column_names.index(name)
+    table = table.remove_column(position)
+    if column is not None:
+        table = table.add_column(position, name, column(table.num_rows))
+    pq.write_table(table, tmp_path / "part.parquet")
+    spec = dataclasses.replace(sample.spec, num_training=table.num_rows, num_validation=0)
+    return loader.open_table(str(tmp_path), spec), spec
+
+
+def test_a_missing_column_is_named(sample, tmp_path):
+    with pytest.raises(ValueError, match=r"training_examples\.age_hours is missing"):
+        rewritten(sample, tmp_path, "age_hours", None)
+
+
+@pytest.mark.parametrize("name", ["petastorm", "arrow"])
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [
+        (lambda n: pa.array([[1.0] * (3 + i % 2) for i in range(n)], pa.list_(pa.float32())), "one length, got 3 to 4"),
+        (lambda n: pa.array([[1.0, None]] * n, pa.list_(pa.float32())), "no null inside its lists"),
+        (lambda n: pa.array([None] + [[1.0]] * (n - 1), pa.list_(pa.float32())), "no null, got 1"),
+    ],
+)
+def test_lists_the_loader_cannot_stack_are_refused(sample, tmp_path, name, column, reason):
+    table, spec = rewritten(sample, tmp_path, "covariates", column)
+    with pytest.raises(ValueError, match=rf"training_examples\.covariates.*{reason}"):
+        list(loader.READERS[name](table, table.row_groups, loader.columns_needed(spec)))

@@ -1,4 +1,4 @@
-"""One rank of a training job: torchrun ... -m almmta_spark.training --request request.json."""
+"""One rank of a training job: torchrun [options] -m almmta_spark.training --request request.json."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from almmta_spark.training.main import run
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--request", required=True, metavar="FILE", help="a FitRequest as JSON")
-    run(Path(parser.parse_args().request).read_text())
+    parser.add_argument(
+        "--request", required=True, metavar="FILE", nargs="+", help="a FitRequest as JSON; several are fitted in turn"
+    )
+    run(*(Path(path).read_text() for path in parser.parse_args().request))
 
 
 if __name__ == "__main__":

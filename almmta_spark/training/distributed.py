@@ -1,9 +1,10 @@
 """The processes of one training job: who am I, which device, how do we add numbers up, what does that cost in bytes."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: DDP checks the types of a communication hook's arguments.
 
 import os
 import socket
+import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -118,14 +119,21 @@ def _choose_device(name: str | None, local_rank: int, all_have_gpus: bool) -> to
     return torch.device("cuda", index)
 
 
-def replicate(model: nn.Module, ranks: Ranks) -> nn.Module:
-    """The model with its gradients averaged over ranks at every backward (DDP); itself where there is one rank."""
+def replicate(model: nn.Module, ranks: Ranks, uses_all_parameters: bool) -> nn.Module:
+    """The model with its gradients averaged over ranks at every backward (DDP); itself where there is one rank.
+
+    uses_all_parameters: every batch reaches every parameter; where one may not, DDP must look at each step's graph.
+    """
     if ranks.world == 1:
         return model
-    # Buffers are constants and need no sending; a loss term that is switched off leaves parameters unused.
-    wrapped = DistributedDataParallel(
-        model, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=True
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 renames broadcast_buffers, which 2.6 needs
+        wrapped = DistributedDataParallel(
+            model,
+            broadcast_buffers=False,  # they are constants
+            gradient_as_bucket_view=True,
+            find_unused_parameters=not uses_all_parameters,
+        )
 
     def counted(group: dist.ProcessGroup, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
         ranks.bytes_sent += bucket.buffer().nbytes

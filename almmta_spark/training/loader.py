@@ -7,6 +7,7 @@ column is one flatten and one reshape.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import time
 import warnings
@@ -25,6 +26,8 @@ from almmta_spark.training.folder import Folder
 
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"petastorm\.")  # pyarrow's legacy reader, by design
 warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"petastorm\.")
+
+logging.getLogger("petastorm").setLevel(logging.ERROR)  # it reports the want of its own metadata as a failure
 
 from petastorm.arrow_reader_worker import ArrowReaderWorker, ArrowReaderWorkerResultsQueueReader  # noqa: E402
 from petastorm.reader import Reader  # noqa: E402

@@ -52,7 +52,7 @@ class Trainer:
                 self.optimiser, ranks, training.slow_momentum_period, training.slow_momentum, training.slow_momentum_lr
             )
         else:
-            self.forward = replicate(model, ranks)
+            self.forward = replicate(model, ranks, ranks.world == 1 or self._always_uses_all_parameters())
         self.use_bf16 = training.precision == "bf16" or (training.precision == "auto" and ranks.device.type == "cuda")
         self.terms: list[str] = []
         """Names of what the model's forward returns."""
@@ -177,6 +177,13 @@ class Trainer:
                 trained / seconds, 100 * slowest,
             )  # fmt: skip
         return entry
+
+    def _always_uses_all_parameters(self) -> bool:
+        """Whether even a batch without pairs, before any ramp, gives every parameter a gradient."""
+        self.model(self.shard.plain_batch().to(self.ranks.device), 0.0)["loss"].backward()
+        used = all(p.grad is not None for p in self.parameters)
+        self.optimiser.zero_grad(set_to_none=True)
+        return all(row[0] for row in self.ranks.gather([used]))
 
     def _precision(self) -> contextlib.AbstractContextManager[None]:
         return torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.use_bf16)  # type: ignore[return-value]

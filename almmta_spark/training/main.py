@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,10 @@ from almmta_spark.training.sharded_embedding import RowShardedEmbedding
 log = logging.getLogger("almmta.training")
 
 
-def run(request_json: str) -> str:
-    """What every rank of a job executes: fit the request, return the model's digest.
+def run(*requests: str) -> list[str]:
+    """What every rank of a job executes: fit the requests (FitRequest.to_json()) in turn; the models' digests.
 
-    Rank 0 leaves the result in the request's output_dir: read it there (FitResult.load), since a launcher's return
+    Rank 0 leaves each result in the request's output_dir: read it there (FitResult.load), since a launcher's return
     value is not reliable.
     """
     if not log.handlers and not logging.getLogger().handlers:
@@ -40,7 +41,8 @@ def run(request_json: str) -> str:
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(handler)
         log.setLevel(logging.INFO)
-    return fit(FitRequest.from_json(request_json)).digest
+    with session():
+        return [fit(FitRequest.from_json(request)).digest for request in requests]
 
 
 def fit(request: FitRequest, device: str | None = None) -> FitResult:
@@ -70,24 +72,40 @@ def fit(request: FitRequest, device: str | None = None) -> FitResult:
         return _finish(request, ranks, model, history, size.parameters)
 
 
-def launch(request: FitRequest, num_ranks: int = 1, timeout_seconds: float | None = None) -> FitResult:
+def launch(*requests: FitRequest, num_ranks: int = 1, timeout_seconds: float | None = None) -> list[FitResult]:
     """Train on this machine: in this process for one rank, else with torchrun. RuntimeError with its last lines."""
     if num_ranks == 1:
-        return fit(request)
+        return [fit(request) for request in requests]
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "request.json"
-        path.write_text(request.to_json())
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_ranks}"]
-        root = str(Path(almmta_spark.__file__).resolve().parents[1])
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
         done = subprocess.run(
-            [*command, "-m", "almmta_spark.training", "--request", str(path)],
-            env=environment, timeout=timeout_seconds, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            torchrun_command(requests, num_ranks, Path(folder)),
+            env=os.environ | {"PYTHONPATH": _python_path()},
+            timeout=timeout_seconds,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
     if done.returncode:
         raise RuntimeError(f"training with {num_ranks} ranks failed:\n{done.stdout[-4000:]}")
     log.info("%s", done.stdout.strip())
-    return FitResult.load(request.output_dir)
+    return [FitResult.load(request.output_dir) for request in requests]
+
+
+def torchrun_command(requests: Sequence[FitRequest], num_ranks: int, folder: Path) -> list[str]:
+    """The command that trains the requests on this machine; their JSON is written to the folder."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_ranks}"]
+    command += ["-m", "almmta_spark.training", "--request"]
+    for number, request in enumerate(requests):
+        path = folder / f"request-{number}.json"
+        path.write_text(request.to_json())
+        command.append(str(path))
+    return command
+
+
+def _python_path() -> str:
+    """Where this package lies goes first, so that it need not be installed."""
+    root = str(Path(almmta_spark.__file__).resolve().parents[1])
+    return os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
 
 
 def _finish(

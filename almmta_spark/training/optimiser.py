@@ -26,7 +26,8 @@ def adamw(model: nn.Module, training: TrainingConfig) -> torch.optim.AdamW:
             {"params": list(groups[kind]), "lr": rates[kind], "weight_decay": decays[kind], "kind": kind}
             for kind in KINDS
             if groups[kind]
-        ]
+        ],
+        fused=True,
     )
 
 

@@ -40,7 +40,7 @@ class RowShardedEmbedding(nn.Module):
         if self.ranks.world == 1:
             return nn.functional.embedding(index, self.weight)
         flat: Tensor = _Lookup.apply(self.weight, index.reshape(-1), self.first, self.ranks)  # type: ignore[no-untyped-call]
-        return flat.view(*index.shape, -1)
+        return flat.view(*index.shape, self.weight.shape[1])
 
 
 class _Lookup(torch.autograd.Function):

@@ -1,0 +1,112 @@
+"""A whole fit in one process: what it writes, that it repeats to the bit, and what travels between processes."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import almmta_spark
+from almmta_spark.config import ModelConfig, TrainingConfig
+from almmta_spark.model import saved
+from almmta_spark.training import gpu_check, main
+from almmta_spark.training.request import FitRequest, FitResult
+
+ROOT = str(Path(almmta_spark.__file__).parents[1])
+
+
+def request_for(sample, output, **settings):
+    training = TrainingConfig(**({"epochs": 2, "batch_size": 128, "num_ranks": 1} | settings))
+    return FitRequest(sample.url, sample.spec, ModelConfig(), training, "latent", 3, str(output))
+
+
+@pytest.fixture(scope="module")
+def fitted(sample, tmp_path_factory):
+    return main.fit(request_for(sample, tmp_path_factory.mktemp("model")))
+
+
+def test_a_fit_leaves_a_model_a_history_and_its_checkpoints(fitted):
+    names = sorted(path.name for path in Path(fitted.output_dir).iterdir())
+    assert names == ["checkpoint-0001.pt", "checkpoint-0002.pt", "history.json", "model.json", "weights.pt"]
+    assert [entry["epoch"] for entry in fitted.history] == [1, 2]
+    assert fitted.metrics["rows_per_epoch"] == 600 and fitted.metrics["held_out_loss"] > 0
+    assert fitted.history[1]["loss"]["loss"] < fitted.history[0]["loss"]["loss"]
+
+
+def test_the_result_is_read_back_from_the_folder(fitted):
+    assert FitResult.load(fitted.output_dir) == fitted
+
+
+def test_an_unfinished_folder_has_no_result(tmp_path):
+    with pytest.raises(ValueError, match=r"no finished model in .*model\.json.*train it first"):
+        FitResult.load(str(tmp_path))
+
+
+def test_the_saved_model_is_the_average_of_the_weights(fitted):
+    model = saved.load(fitted.output_dir)[0]
+    state = torch.load(Path(fitted.output_dir) / "checkpoint-0002.pt", weights_only=True)
+    last = [state["model"][name] for name, _ in model.named_parameters()]
+    assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), last, strict=True))
+    kept = sorted(float(p.detach().double().sum()) for p in model.parameters())
+    assert kept == sorted(float(v.double().sum()) for v in state["average"]["values"])
+
+
+@pytest.mark.parametrize("settings", [{}, {"loader": "arrow"}])
+def test_the_same_request_gives_the_same_bits_whatever_the_loader(sample, fitted, tmp_path, settings):
+    again = main.fit(request_for(sample, tmp_path, **settings))
+    first, second = (saved.load(result.output_dir)[0].state_dict() for result in (fitted, again))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert again.digest == fitted.digest or settings
+
+
+def test_another_seed_gives_other_weights(sample, fitted, tmp_path):
+    other = main.fit(dataclasses.replace(request_for(sample, tmp_path), seed=4))
+    assert other.digest != fitted.digest
+
+
+def test_a_fit_leaves_torch_as_it_found_it(sample, tmp_path):
+    torch.set_num_threads(1)
+    main.fit(request_for(sample, tmp_path, epochs=1))
+    assert torch.get_num_threads() == 1 and not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_request_survives_its_json(sample, tmp_path):
+    request = request_for(sample, tmp_path, slow_momentum=0.5, variants=("paper", "latent"))
+    assert FitRequest.from_json(request.to_json()) == request
+
+
+def test_where_things_lie_does_not_decide_the_weights_but_settings_do(sample, tmp_path):
+    request = request_for(sample, tmp_path)
+    assert dataclasses.replace(request, output_dir="/elsewhere", dataset_url="/other").digest == request.digest
+    assert dataclasses.replace(request, seed=9).digest != request.digest
+    assert request_for(sample, tmp_path, dense_lr=1e-3).digest != request.digest
+
+
+def test_an_unknown_setting_in_a_request_is_an_error(sample, tmp_path):
+    raw = json.loads(request_for(sample, tmp_path).to_json())
+    raw["training"]["learning_rate"] = 1
+    with pytest.raises(ValueError, match=r"unknown config key training\.learning_rate"):
+        FitRequest.from_json(json.dumps(raw))
+
+
+def test_training_runs_without_spark_being_imported():
+    code = "import sys, almmta_spark.training.main, almmta_spark.training.gpu_check; print('pyspark' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_the_gpu_check_says_that_it_skipped(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["gpu_check"])
+    assert gpu_check.main() == 0
+    assert "skipped: torch sees no CUDA device" in capsys.readouterr().out
+
+
+def test_effects_of_one_model_agree_with_themselves(sample, fitted):
+    effects = gpu_check.effects_of(fitted.output_dir, sample.url, sample.spec)
+    assert gpu_check.rank_correlation(effects, effects) == pytest.approx(1.0)
+    assert gpu_check.rank_correlation(effects, -effects) == pytest.approx(-1.0)
+    assert effects.std() > 0

@@ -1,0 +1,1 @@
+"""Journeys as fixed-length numeric rows: the spec, the features, the layout for the loader."""

@@ -1,0 +1,117 @@
+"""What the columns of training_examples will mean, decided on the training users of the pooled nights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from almmta_spark.config import Config, SignalConfig
+from almmta_spark.example_spec import ExampleSpec, Signal
+from almmta_spark.journeys.split import is_validation
+
+STATISTICS_JOURNEYS = 100_000
+"""Training journeys (the first by hash) covariate means and scales are taken from: bounded on the driver."""
+
+
+def build_spec(journeys: DataFrame, propensities: DataFrame, embedding_length: int, conf: Config) -> ExampleSpec:
+    """The spec of the pooled nights. ValueError for a one-class outcome or a night without any outcome proxy.
+
+    Cost: three scans of journeys, one of propensities' clusters; on the driver a row a signal name and the covariates of
+    at most STATISTICS_JOURNEYS journeys.
+    """
+    split = journeys.withColumn("is_validation", is_validation(conf.seed, conf.examples.validation_share))
+    training = split.where("is_validation = 0")
+    counts = split.agg(
+        F.count_if(F.col("is_validation") == 0).alias("training"),
+        F.count_if(F.col("is_validation") == 1).alias("validation"),
+        F.count_if((F.col("is_validation") == 0) & (F.col("outcome") == 1)).alias("outcomes"),
+    ).first()
+    assert counts is not None
+    _refuse_one_class(counts["training"], counts["outcomes"])
+    mean, scale = covariate_statistics(training, counts["training"], conf.seed)
+    outcome_proxies = _signals(training, "outcome_proxies", "outcome_proxy", conf.signals)
+    if not outcome_proxies:
+        raise ValueError(
+            "table signals: no outcome proxy has an event in the lookback window, and without one the mediator cannot "
+            "be read: write signals of the night's lookback window, or give a signal the role outcome_proxy in conf"
+        )
+    return ExampleSpec(
+        clusters=_clusters(propensities),
+        max_touchpoints=conf.journeys.max_touchpoints,
+        outcome_proxies=outcome_proxies,
+        intent_proxies=_signals(training, "intent_proxies", "intent_proxy", conf.signals),
+        covariate_mean=mean,
+        covariate_scale=scale,
+        embedding_length=embedding_length,
+        num_hard_negatives=conf.pairs.num_hard_negatives,
+        touch_embeddings=conf.examples.touch_embeddings and embedding_length > 0,
+        num_buckets=conf.propensity.num_buckets,
+        num_training=counts["training"],
+        num_validation=counts["validation"],
+        base_rate=counts["outcomes"] / counts["training"],
+    )
+
+
+def _refuse_one_class(num_training: int, num_outcomes: int) -> None:
+    if not 0 < num_outcomes < num_training:
+        raise ValueError(
+            f"table journeys: training needs journeys with and without an upload, got {num_outcomes} with one out of "
+            f"{num_training}: check that uploads of the outcome window are there, or pool more nights (pool_nights)"
+        )
+
+
+def covariate_statistics(training: DataFrame, num_rows: int, seed: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each covariate over finite values; 0 and 1 where there are none or one value."""
+    share = min(1.0, STATISTICS_JOURNEYS / max(num_rows, 1))
+    part = F.pmod(F.xxhash64(F.lit(seed), F.lit("statistics"), "journey_id"), F.lit(1_000_000))
+    sample = training.where(part < max(1, round(share * 1_000_000))).select("journey_id", "covariates").toPandas()
+    # one order, so that sums are equal to the last bit
+    ordered = [x for _, x in sorted(zip(sample["journey_id"], sample["covariates"], strict=True), key=lambda r: r[0])]
+    return standardisation(np.array(ordered, dtype=np.float64))
+
+
+def standardisation(values_ND: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(means, scales) [D] over the finite values of each column; scale 1 where the column is constant."""
+    finite_ND = np.isfinite(values_ND)
+    count_D = np.maximum(finite_ND.sum(axis=0), 1)
+    filled_ND = np.where(finite_ND, values_ND, 0.0)
+    mean_D = filled_ND.sum(axis=0) / count_D
+    deviation_ND = np.where(finite_ND, values_ND - mean_D, 0.0)
+    scale_D = np.sqrt((deviation_ND**2).sum(axis=0) / count_D)
+    scale_D = np.where(scale_D > 1e-9 * np.maximum(np.abs(mean_D), 1.0), scale_D, 1.0)
+    return tuple(mean_D.tolist()), tuple(scale_D.tolist())
+
+
+def _signals(training: DataFrame, column: str, role: str, known: Mapping[str, SignalConfig]) -> tuple[Signal, ...]:
+    """Signals with the role that have an event in the window, by name; kinds from conf, else from the data."""
+    largest = training.select(F.explode(column).alias("s")).groupBy("s.signal").agg(F.max("s.value").alias("largest"))
+    found = {row["signal"]: row["largest"] for row in largest.toLocalIterator()}
+    signals = []
+    for name in sorted(found):
+        conf = known.get(name, SignalConfig())
+        if role in conf.roles:
+            kind = conf.kind or ("binary" if found[name] <= 1 else "count")
+            signals.append(Signal(name, kind, conf.anchor))
+    return tuple(signals)
+
+
+def _clusters(propensities: DataFrame) -> tuple[int, ...]:
+    """All clusters of the pooled nights, ascending."""
+    rows = propensities.select("cluster").distinct().toLocalIterator()  # one row a night
+    return tuple(sorted({int(c) for row in rows for c in row["cluster"]}))
+
+
+def standardised(covariates: Column, mean: Sequence[float], scale: Sequence[float]) -> Column:
+    """(x - mean) / scale as floats; unknown values (null, NaN, infinite) become the mean, 0."""
+    means, scales = F.array(*map(F.lit, mean)), F.array(*map(F.lit, scale))
+
+    def one(x: Column, i: Column) -> Column:
+        value = x.cast("double")
+        known = x.isNotNull() & ~F.isnan(x) & (F.abs(value) < F.lit(float("inf")))
+        return F.when(known, (value - F.get(means, i)) / F.get(scales, i)).otherwise(F.lit(0.0)).cast("float")
+
+    return F.transform(covariates, one)

@@ -1,0 +1,1 @@
+"""High-match (consumption, upload) pairs, with hard negatives from the same propensity bucket."""

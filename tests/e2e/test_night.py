@@ -1,0 +1,126 @@
+"""A whole night on simulated logs, every part real: Spark, Petastorm, two torch.distributed ranks, MLflow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+
+from almmta_spark import config, runner, spark_tables, summary, tables
+from jobs import nightly, simulate
+
+DS = "2026-01-15"
+
+
+@pytest.fixture(scope="module")
+def night(spark, tmp_path_factory):
+    """One night of 3,000 users through every stage."""
+    root = tmp_path_factory.mktemp("night")
+    settings = [f"warehouse={root}/warehouse", "training.num_ranks=2", f"report_file={root}/run.json"]
+    conf = config.load("conf/test.yaml", settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        runner.run_stage(runner.Night(spark, conf, DS, "simulate"), simulate.stage)
+        for name, stage in nightly.STAGES.items():
+            runner.run_stage(runner.Night(spark, conf, DS, name), stage)
+        summary.show(spark, conf, DS, {"peak_gb": 1.0})
+    return conf
+
+
+@pytest.fixture(scope="module")
+def attribution(spark, night):
+    return spark_tables.read(spark, night, tables.ATTRIBUTION, DS).toPandas()
+
+
+def test_every_touch_of_every_journey_is_attributed_by_every_method(spark, night, attribution):
+    journeys = spark_tables.read(spark, night, tables.JOURNEYS, DS).selectExpr("size(touches) as n").toPandas()
+    methods = {"latent", "backdoor", "last_touch", "linear", "time_decay"}
+    assert set(attribution.method) == methods
+    assert (attribution.method.value_counts() == journeys.n.sum()).all()
+    assert not attribution.duplicated(["journey_id", "touch_id", "method"]).any()
+
+
+def test_shares_add_up_to_one_wherever_there_is_credit(attribution):
+    by_journey = attribution.groupby(["journey_id", "method"])[["credit", "attribution_share"]].sum()
+    assert np.allclose(by_journey.attribution_share[by_journey.credit > 0], 1.0)
+    assert (by_journey.attribution_share[by_journey.credit == 0] == 0).all()
+    assert np.allclose(attribution.credit, attribution.removal_effect.clip(lower=0))
+
+
+def test_a_models_effect_is_what_deletion_changes(attribution):
+    models = attribution[attribution.method.isin(["latent", "backdoor"])]
+    assert np.allclose(models.removal_effect, models.p_outcome - models.p_outcome_deleted, atol=1e-6)
+    assert attribution[attribution.method == "linear"].p_outcome.isna().all()
+
+
+def test_the_accounting_adds_up_and_planted_duplicates_are_found(night):
+    report = json.loads(Path(night.report_file).read_text())
+    counts = report["accounting"]["exposures"]
+    kept = {k: v for k, v in counts.items() if k != "rows_in"}
+    assert counts["rows_in"] == sum(kept.values()) and counts["deduplicated"] > 0
+
+
+def test_the_report_has_truth_metrics_auuc_and_the_run(night):
+    report = json.loads(Path(night.report_file).read_text())
+    metrics = {(r["method"], r["metric"]): r["value"] for r in report["truth_metrics"]}
+    assert np.isfinite(metrics["latent", "relative_rmse"])
+    assert {"exact", "randomised", "observational"} == {r["protocol"] for r in report["auuc_by_bucket"]}
+    assert [s["stage"] for s in report["stages"] if s["stage"] != "simulate"] == list(nightly.STAGES)
+    assert report["mlflow"]["run_id"]
+
+
+@pytest.fixture(scope="module")
+def client(night):
+    report = json.loads(Path(night.report_file).read_text())
+    mlflow.set_tracking_uri(report["mlflow"]["uri"])
+    return mlflow.MlflowClient(report["mlflow"]["uri"]), report["mlflow"]["run_id"]
+
+
+def test_mlflow_holds_the_night_and_a_child_run_a_stage(client, night):
+    store, run_id = client
+    run = store.get_run(run_id)
+    children = store.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'")
+    assert {c.info.run_name for c in children} == {"simulate", *nightly.STAGES} - {"publish"}
+    assert run.data.tags["data_date"] == DS and run.data.tags["config_sha"] == config.digest(night)
+    assert "auuc_exact/bucket_00" in run.data.metrics and len(run.data.metrics) < 100
+    assert {d.dataset.name for d in run.inputs.dataset_inputs} == {"attribution"}
+    figures = {a.path for a in store.list_artifacts(run_id, "figures")}
+    assert {"figures/overlap.png", "figures/uplift_exact.png", "figures/training_curves.png"} <= figures
+
+
+def test_no_user_id_leaves_the_warehouse(client, attribution, tmp_path):
+    """Hashed ids have many digits, so finding none of them in any artifact is no accident."""
+    _, run_id = client
+    mlflow.artifacts.download_artifacts(run_id=run_id, dst_path=str(tmp_path))
+    text = "".join(p.read_text() for p in tmp_path.rglob("*") if p.suffix in (".csv", ".json", ".yaml"))
+    ids = [str(i) for i in attribution.journey_id.unique()[:200]]
+    assert text and not any(i in text for i in ids)
+    assert "user_id" not in "".join(p.read_text() for p in tmp_path.rglob("*.csv"))
+
+
+def test_the_candidate_model_says_what_the_table_says(client, spark, night, attribution):
+    """The registered model, loaded by its alias, on one journey's raw values."""
+    model = mlflow.pyfunc.load_model("models:/almmta_test@candidate")
+    journey = spark_tables.read(spark, night, tables.JOURNEYS, DS).where("size(touches) >= 3").first()
+    served = model.predict(
+        {
+            "covariates": [list(map(float, journey.covariates))],
+            "cluster": [[t.cluster for t in journey.touches]],
+            "age_hours": [[float(t.age_hours) for t in journey.touches]],
+        }
+    )
+    rows = attribution[(attribution.journey_id == journey.journey_id) & (attribution.method == "latent")]
+    table = rows.set_index("touch_id").removal_effect
+    expected = [table[t.touch_id] for t in journey.touches]
+    assert np.allclose(served["removal_effect"].iloc[0], expected, atol=1e-5)
+
+
+def test_a_rerun_gives_the_same_tables_to_the_last_bit(spark, night):
+    before = {t.name: spark_tables.published(spark, night, t, DS).checksum for t in tables.OUTPUTS}
+    for name in [s for s in nightly.STAGES if s != "publish"]:
+        runner.run_stage(runner.Night(spark, night, DS, name), nightly.STAGES[name])
+    after = {t.name: spark_tables.published(spark, night, t, DS).checksum for t in tables.OUTPUTS}
+    assert before == after

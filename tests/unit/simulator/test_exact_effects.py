@@ -1,0 +1,139 @@
+"""The truth, against brute force that shares no formula with it and against the world's own randomised experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from almmta_spark.simulator.draws import NightDraw, draw_night
+from almmta_spark.simulator.truth import confounder_grid, confounder_posterior, exact_effects
+from almmta_spark.simulator.worlds import World
+
+WorldOf = Callable[..., World]
+
+SAMPLES = 100_000
+
+
+def sigmoid(v: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-v))
+
+
+def draw_intents(world: World, draw: NightDraw, n: int, posterior: bool) -> tuple[np.ndarray, np.ndarray]:
+    """W of user n drawn at random from p(W | X), and the importance weights p(T | X, W) (1: no posterior)."""
+    x = draw.x[n]
+    w = 0.3 * x[0] + np.sqrt(0.91) * np.random.default_rng(n).standard_normal(SAMPLES)
+    weight = np.ones(SAMPLES)
+    if posterior:
+        p_slot = 0.2 + 0.6 * sigmoid(0.4 * x[5] + 0.25 * 0.6 * w)
+        taste = 0.8 * world.content_KE @ x[:4] + world.popularity_K
+        softmax = np.exp(taste[:, None] + 0.6 * np.outer(world.served_K, w))
+        softmax /= softmax.sum(axis=0)
+        for slot in range(12):
+            served = 0.95 * softmax[draw.cluster[n, slot]] + 0.05 / 40
+            weight *= p_slot * served if draw.shown[n, slot] else 1 - p_slot
+    return w, weight
+
+
+def brute_force(
+    world: World, draw: NightDraw, n: int, k: int, w: np.ndarray, weight: np.ndarray
+) -> tuple[float, float]:
+    """Effect of touch k of user n and its standard error, with the mediator's noise drawn at random too.
+
+    Written from METHOD section 5, with world `default`'s numbers and nothing of the world's but its constants.
+    """
+    x = draw.x[n]
+    noise = 0.8 * np.random.default_rng(1000 + n).standard_normal(SAMPLES)
+
+    def p_outcome(skip: int) -> np.ndarray:
+        total = 0.0
+        for slot in np.nonzero(draw.shown[n])[0]:
+            c, age = draw.cluster[n, slot], draw.age_microseconds[n, slot] / 7.2e9
+            g = world.strength_K[c] * 2 * sigmoid(1.5 * x[:4] @ world.modulation_KE[c]) * 0.85**age
+            total += 0.0 if slot == skip else g
+        m = 1.4 * np.log1p(total) + 0.3 * x[4] - 1 + noise
+        slope = 0.9 * np.exp(0.5 * np.tanh(x[4]))
+        return sigmoid(world.intercept + slope * m + w + 0.5 * x[5] + 0.15 * m * w)
+
+    gain = p_outcome(-1) - p_outcome(k)
+    estimate = (weight * gain).sum() / weight.sum()
+    return float(estimate), float(np.sqrt((weight**2 * (gain - estimate) ** 2).sum()) / weight.sum())
+
+
+@pytest.mark.parametrize("posterior", [True, False], ids=["ett", "ate_x"])
+def test_effects_equal_those_of_brute_force(posterior: bool, world_of: WorldOf) -> None:
+    world = world_of("default", 2, 0.1)
+    draw = draw_night(world, 2, 1, np.arange(5))
+    effects = exact_effects(world, draw)[0 if posterior else 1]
+    touches = [(int(n), int(k)) for n, k in np.argwhere(draw.stimulus > 0)][:15]
+    assert len(touches) == 15
+    intents = {n: draw_intents(world, draw, n, posterior) for n, _ in touches}
+    for n, k in touches:
+        expected, error = brute_force(world, draw, n, k, *intents[n])
+        assert abs(effects[n, k] - expected) < 4.5 * error, (n, k)
+        assert error < 0.05 * expected  # or the comparison would say nothing
+
+
+def test_the_posterior_of_the_intent_integrates_to_one_and_moves_only_where_it_was_seen(
+    world_of: WorldOf,
+) -> None:
+    for name, moves in (("default", True), ("unconfounded", False)):
+        world = world_of(name, 0, 0.03)
+        draw = draw_night(world, 0, 1, np.arange(300))
+        grid, prior = confounder_grid(world, draw)
+        posterior = confounder_posterior(world, draw, grid, prior)
+        np.testing.assert_allclose(posterior.sum(axis=1), 1, rtol=1e-12)
+        assert np.allclose(posterior, prior, rtol=1e-9, atol=1e-15) != moves
+        # the grid integrates the prior's moments
+        assert grid @ prior == pytest.approx(0.3 * draw.x[:, 0], abs=1e-3)
+        np.testing.assert_allclose((grid**2) @ prior - (grid @ prior) ** 2, 0.91, rtol=2e-3)
+
+
+def test_the_posterior_mean_predicts_the_intent_without_bias(world_of: WorldOf) -> None:
+    world = world_of("default", 0, 0.03)
+    draw = draw_night(world, 0, 1, np.arange(8000))
+    grid, prior = confounder_grid(world, draw)
+    mean = (grid * confounder_posterior(world, draw, grid, prior)).sum(axis=1)
+    shift = mean - 0.3 * draw.x[:, 0]
+    slope = np.cov(draw.w - 0.3 * draw.x[:, 0], shift)[0, 1] / np.var(shift)
+    assert slope == pytest.approx(1, abs=4 * np.sqrt(0.91 / len(shift)) / shift.std())
+    assert shift.std() > 0.1
+
+
+def test_without_confounding_both_estimands_are_one(world_of: WorldOf) -> None:
+    world = world_of("unconfounded", 0, 0.03)
+    ett, ate_x = exact_effects(world, draw_night(world, 0, 1, np.arange(200)))
+    np.testing.assert_allclose(ett, ate_x, rtol=1e-9)
+    assert ett.max() > 0
+
+
+def test_clusters_that_inspire_nobody_have_exactly_no_effect(world_of: WorldOf) -> None:
+    world = world_of("hard", 0, 0.03)
+    draw = draw_night(world, 0, 1, np.arange(500))
+    ett, ate_x = exact_effects(world, draw)
+    null = (world.strength_K == 0)[np.maximum(draw.cluster, 0)]
+    assert (null & draw.shown).any()
+    assert np.all(ett[null | ~draw.shown] == 0)
+    assert np.all(ate_x[null | ~draw.shown] == 0)
+    assert np.all(ett[~null & draw.shown] > 0)
+
+
+@pytest.mark.parametrize("name", ["default", "hard"])
+def test_withholding_touches_costs_the_uploads_that_the_truth_says(name: str, world_of: WorldOf) -> None:
+    world = world_of(name, 0, 0.03)
+    users = np.arange(40_000)
+    served = draw_night(world, 0, 1, users)
+    tested = draw_night(world, 0, 1, users, np.ones(len(users), dtype=bool))
+    lost = (served.outcome - tested.outcome)[tested.withheld]
+    some = users[tested.withheld][:5000]
+    ett = exact_effects(world, draw_night(world, 0, 1, some))[0][np.arange(len(some)), tested.decided[some]]
+    error = np.sqrt(lost.var() / len(lost) + ett.var() / len(ett))
+    assert lost.mean() == pytest.approx(ett.mean(), abs=4 * error)
+    assert error < 0.15 * ett.mean()
+
+
+def test_a_draw_with_withheld_touches_is_refused(world_of: WorldOf) -> None:
+    world = world_of("default", 0, 0.03)
+    with pytest.raises(ValueError, match="as served"):
+        exact_effects(world, draw_night(world, 0, 1, np.arange(20), np.ones(20, dtype=bool)))

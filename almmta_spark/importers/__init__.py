@@ -1,0 +1,1 @@
+"""Public data sets as the pipeline's input tables."""

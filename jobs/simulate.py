@@ -6,7 +6,7 @@ from almmta_spark import runner, spark_tables
 from almmta_spark.simulator.write_logs import simulate
 
 
-def stage(night: runner.Night) -> None:
+def run(night: runner.Night) -> None:
     conf = night.conf
     for table, day, rows in simulate(night.spark, conf.simulator, conf.seed, night.ds):
         spark_tables.write_input(rows, conf, table, day)
@@ -14,4 +14,4 @@ def stage(night: runner.Night) -> None:
 
 
 if __name__ == "__main__":
-    runner.main("simulate", stage, __doc__)
+    runner.main("simulate", run, __doc__)

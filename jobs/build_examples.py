@@ -1,0 +1,23 @@
+"""The training table: fixed-length numeric rows of the pooled nights, in equal row groups for the loader."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from almmta_spark import runner, tables
+from almmta_spark.examples.build import build_examples
+from almmta_spark.examples.layout import WRITE_OPTIONS
+from almmta_spark.examples.spec import build_spec
+
+
+def run(night: runner.Night) -> None:
+    journeys, propensities = night.read_pooled(tables.JOURNEYS), night.read_pooled(tables.PROPENSITIES)
+    spec = build_spec(journeys, propensities, night.meta(tables.EVENTS)["embedding_length"], night.conf)
+    pairs, items = night.read_pooled(tables.MATCHED_PAIRS), night.read(tables.ITEM_CLUSTERS)
+    examples = build_examples(journeys, propensities, pairs, items, spec, night.conf)
+    night.write(examples, tables.TRAINING_EXAMPLES, meta={"spec": dataclasses.asdict(spec)}, options=WRITE_OPTIONS)
+    night.note(base_rate=spec.base_rate, num_training=spec.num_training, num_validation=spec.num_validation)
+
+
+if __name__ == "__main__":
+    runner.main("build_examples", run, __doc__)

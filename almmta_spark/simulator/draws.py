@@ -14,7 +14,7 @@ from almmta_spark.simulator import hashing, worlds
 from almmta_spark.simulator.hashing import Floats, Ints
 from almmta_spark.simulator.worlds import World, row_sums
 
-# n users, d covariates, L slots of the lookback window (slot 0 is the newest), K clusters, j signals
+# n users, d covariates, L slots of the lookback window (slot 0 is the newest), K clusters, E content
 
 SLOT_MICROSECONDS = int(worlds.SLOT_HOURS * 3_600_000_000)
 CALIBRATION_USERS = 65_536
@@ -114,6 +114,24 @@ def draw_night(
         decided=decided,
         withheld=withheld,
     )
+
+
+def upload_content(world: World, draw: NightDraw, seed: int, night: int) -> Floats:
+    """(n, E) content an upload of each user would have: its origin's, plus noise.
+
+    The origin is touch k with probability g_k / (S + uninspired), else the user's own taste X[:4] / 2.
+    """
+    law = world.mechanism
+    reach_nL = np.cumsum(draw.stimulus, axis=1)
+    total_n = row_sums(draw.stimulus) + law.uninspired
+    mark_n = hashing.uniforms(seed, "upload_origin", night, draw.user_ids, 1)[:, 0] * total_n
+    origin_n = (reach_nL <= mark_n[:, None]).sum(axis=1)
+    inspired = origin_n < draw.item.shape[1]
+    item_n = draw.item[np.arange(len(mark_n)), np.minimum(origin_n, draw.item.shape[1] - 1)]
+    taste = draw.x[:, : worlds.CONTENT_LENGTH] / 2
+    base = np.where(inspired[:, None], world.item_content_IE[np.maximum(item_n, 0)], taste)
+    noise = hashing.normals(seed, "upload_content", night, draw.user_ids, worlds.CONTENT_LENGTH)
+    return np.asarray(base + law.upload_noise * noise)
 
 
 def _draw_touches(

@@ -16,11 +16,11 @@ import pyarrow as pa
 from almmta_spark import tables
 from almmta_spark.config import SimulatorConfig
 from almmta_spark.simulator import hashing, truth, worlds
-from almmta_spark.simulator.draws import Bools, NightDraw, draw_night
+from almmta_spark.simulator.draws import Bools, NightDraw, draw_night, upload_content
 from almmta_spark.simulator.hashing import Floats, Ints
-from almmta_spark.simulator.worlds import World, row_sums
+from almmta_spark.simulator.worlds import World
 
-# n users, L slots, E content, v events a user can have
+# n users, L slots, v events a user can have
 
 DAY = 86_400_000_000
 """Microseconds."""
@@ -214,24 +214,6 @@ def _uploads(night: Night, draw: NightDraw) -> Columns:
         "event_ts": night.index_microseconds + (words[:, 1] % np.uint64(DAY)).astype(np.int64),
         "embedding": _lists(upload_content(night.world, draw, night.seed, night.number)[rows]),
     }
-
-
-def upload_content(world: World, draw: NightDraw, seed: int, night: int) -> Floats:
-    """(n, E) content an upload of each user would have: its origin's, plus noise.
-
-    The origin is touch k with probability g_k / (S + uninspired), else the user's own taste X[:4] / 2.
-    """
-    law = world.mechanism
-    reach_nL = np.cumsum(draw.stimulus, axis=1)
-    total_n = row_sums(draw.stimulus) + law.uninspired
-    mark_n = hashing.uniforms(seed, "upload_origin", night, draw.user_ids, 1)[:, 0] * total_n
-    origin_n = (reach_nL <= mark_n[:, None]).sum(axis=1)
-    inspired = origin_n < draw.item.shape[1]
-    item_n = draw.item[np.arange(len(mark_n)), np.minimum(origin_n, draw.item.shape[1] - 1)]
-    taste = draw.x[:, : worlds.CONTENT_LENGTH] / 2
-    base = np.where(inspired[:, None], world.item_content_IE[np.maximum(item_n, 0)], taste)
-    noise = hashing.normals(seed, "upload_content", night, draw.user_ids, worlds.CONTENT_LENGTH)
-    return np.asarray(base + law.upload_noise * noise)
 
 
 def shift(ds: str, days: int) -> str:

@@ -13,7 +13,7 @@ import pytest
 from almmta_spark import tables
 from almmta_spark.config import SimulatorConfig
 from almmta_spark.simulator import records, worlds
-from almmta_spark.simulator.draws import draw_night
+from almmta_spark.simulator.draws import draw_night, upload_content
 from almmta_spark.simulator.worlds import World
 
 WorldOf = Callable[..., World]
@@ -122,14 +122,14 @@ def test_an_upload_with_its_content_follows_each_outcome(world: World, rows: pd.
     uploads = rows[(rows["table"] == "uploads") & (rows["day"] == ds)].set_index("user_id").sort_index()
     np.testing.assert_array_equal(uploads.index, np.nonzero(draw.outcome)[0])
     assert rows["upload_id"].dropna().is_unique
-    content = records.upload_content(world, draw, SEED, ordinal(ds))[uploads.index]
+    content = upload_content(world, draw, SEED, ordinal(ds))[uploads.index]
     np.testing.assert_allclose(np.stack(list(uploads["embedding"])), content, atol=1e-6)
 
 
 def test_an_uploads_content_is_a_touchs_by_its_share_in_the_stimulus_else_the_users_taste(world: World) -> None:
     silent = dataclasses.replace(world, mechanism=dataclasses.replace(world.mechanism, upload_noise=0.0))
     draw = draw_night(silent, SEED, 1, USERS)
-    content = records.upload_content(silent, draw, SEED, 1)
+    content = upload_content(silent, draw, SEED, 1)
     items = silent.item_content_IE[np.maximum(draw.item, 0)]
     is_origin = (items == content[:, None]).all(axis=2) & draw.shown
     is_taste = (content == draw.x[:, :4] / 2).all(axis=1)
@@ -144,7 +144,7 @@ def test_an_upload_without_stimulus_shows_the_users_own_taste(world: World) -> N
     draw = draw_night(world, SEED, 1, USERS)
     unmoved = draw.stimulus.sum(axis=1) == 0
     assert unmoved.any()
-    content = records.upload_content(world, draw, SEED, 1)[unmoved]
+    content = upload_content(world, draw, SEED, 1)[unmoved]
     assert np.abs(content - draw.x[unmoved, :4] / 2).max() < 0.15 * 5
 
 

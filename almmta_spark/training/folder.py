@@ -9,6 +9,8 @@ from typing import IO, cast
 import fsspec
 from fsspec.core import url_to_fs
 
+OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "memory"}
+
 
 class Folder:
     """One folder: its files by name, read and replaced as wholes."""
@@ -41,23 +43,27 @@ class Folder:
     def write(self, name: str, content: bytes) -> None:
         """Replace a file as a whole: readers see the old content or the new, never a part, even after kill -9.
 
-        Object stores make a file visible when it is closed; elsewhere a hidden neighbour is renamed over it.
+        Object stores show a file when it is closed. Elsewhere a hidden neighbour is renamed over it; remote file
+        systems cannot do that over a file that is there, so on those a reader may for a moment see neither.
         """
         self.filesystem.makedirs(self.path, exist_ok=True)
-        hidden = self.path_of(f".{name}.{uuid.uuid4().hex}")
+        target = self.path_of(name)
+        beside = target if self._protocols & OBJECT_STORES else self.path_of(f".{name}.{uuid.uuid4().hex}")
         try:
-            with self.filesystem.open(hidden, "wb") as file:
+            with self.filesystem.open(beside, "wb") as file:
                 file.write(content)
                 file.flush()
                 if self.is_local:
                     os.fsync(file.fileno())
             if self.is_local:
-                os.replace(hidden, self.path_of(name))
-            else:
-                self.filesystem.mv(hidden, self.path_of(name))
+                os.replace(beside, target)
+            elif beside != target:
+                if self.filesystem.exists(target):
+                    self.filesystem.rm(target)
+                self.filesystem.mv(beside, target)
         except BaseException:
-            if self.filesystem.exists(hidden):
-                self.filesystem.rm(hidden)
+            if beside != target and self.filesystem.exists(beside):
+                self.filesystem.rm(beside)
             raise
 
     def remove(self, name: str) -> None:
@@ -65,5 +71,9 @@ class Folder:
 
     @property
     def is_local(self) -> bool:
+        return "file" in self._protocols
+
+    @property
+    def _protocols(self) -> set[str]:
         protocol = self.filesystem.protocol
-        return "file" in (protocol if isinstance(protocol, tuple) else (protocol,))
+        return set(protocol) if isinstance(protocol, (tuple, list)) else {str(protocol)}

@@ -63,7 +63,7 @@ class Trainer:
         """All epochs, from the newest checkpoint of this request on; the model then holds the averaged weights."""
         for epoch in range(self._resume() + 1, self.training.epochs + 1):
             self.history.append(self._epoch(epoch))
-            if epoch % self.training.checkpoint_epochs == 0 or epoch == self.training.epochs:
+            if self._keeps(epoch):
                 self._checkpoint(epoch)
         self.average.swap()
         return self.history
@@ -134,11 +134,12 @@ class Trainer:
             )
 
     def _meet(self, epoch: int) -> None:
-        """SlowMo's end of an epoch: one last averaging, and whatever a checkpoint holds made equal on all ranks."""
+        """SlowMo's end of an epoch: one last averaging, and whatever is evaluated or kept made equal on all ranks."""
         assert self.slow is not None
         self._report_failures(epoch)
         self.slow.average()
-        slow_momentum.average_moments(self.optimiser, self.ranks)
+        if self._keeps(epoch):
+            slow_momentum.average_moments(self.optimiser, self.ranks)
         for value, mean in zip(self.average.values, self.ranks.mean(self.average.values), strict=True):
             value.copy_(mean)
 
@@ -187,6 +188,9 @@ class Trainer:
 
     def _precision(self) -> contextlib.AbstractContextManager[None]:
         return torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.use_bf16)  # type: ignore[return-value]
+
+    def _keeps(self, epoch: int) -> bool:
+        return epoch % self.training.checkpoint_epochs == 0 or epoch == self.training.epochs
 
     def _checkpoint(self, epoch: int) -> None:
         if self.ranks.is_main:

@@ -53,7 +53,7 @@ def fit(request: FitRequest, device: str | None = None) -> FitResult:
     """
     with session(device) as ranks:
         table = loader.open_table(request.dataset_url, request.spec)
-        shard = Shard(table, request.spec, request.training, ranks, request.seed)
+        shard = Shard.open(table, request.spec, request.training, ranks, request.seed)
         build = partial(models.build, request.variant, request.spec, request.model)
         size = deferred_init.footprint(build)
         if ranks.is_main:

@@ -8,7 +8,7 @@ alone, not on the loader.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -49,39 +49,67 @@ class Step:
     """Factor of the local mean loss under which the mean over ranks is the mean over the global batch."""
 
 
+@dataclass
 class Shard:
-    """The row groups of one rank. Cost: keys of the shard once at the start, all its columns once or once an epoch."""
+    """The row groups of one rank; Shard.open finds them."""
 
-    def __init__(
-        self,
+    table: TrainingTable
+    spec: ExampleSpec
+    ranks: Ranks
+    seed: int
+    loader: str
+    groups: tuple[RowGroup, ...]
+    expected: tuple[Tally, Tally]
+    """What an epoch must read: training rows, held-out rows."""
+    rows_by_rank: list[int]
+    """Training rows of every rank."""
+    batch_rows: int
+    """The most rows a step takes on one rank."""
+    buffer_rows: int
+    seen: tuple[Tally, Tally] = field(default_factory=lambda: (Tally(), Tally()))
+    """What this epoch has read so far."""
+    kept: tuple[Columns, Columns] | None = None
+    """All rows of a shard that fits: training, held out."""
+
+    @classmethod
+    def open(
+        cls,
         table: TrainingTable,
         spec: ExampleSpec,
         training: TrainingConfig,
         ranks: Ranks,
         seed: int,
         buffer_bytes: int = BUFFER_BYTES,
-    ) -> None:
+    ) -> Shard:
+        """This rank's shard. ValueError where a rank would have no row group, or no training row.
+
+        Cost: two narrow columns of the shard now; all columns once, or once an epoch where they do not fit the buffer.
+        """
         if len(table.row_groups) < ranks.world:
             raise ValueError(
                 f"training_examples: {len(table.row_groups)} row groups cannot feed training.num_ranks={ranks.world}: "
                 "lower training.num_ranks or raise examples.num_row_groups and build the examples again"
             )
-        self.table, self.spec, self.ranks, self.seed = table, spec, ranks, seed
-        self.read = loader.READERS[training.loader]
-        self.groups = table.row_groups[ranks.rank :: ranks.world]
-        self.buffer_rows = max(1, buffer_bytes // row_bytes(spec))
-        self.fits = sum(g.num_rows for g in self.groups) <= self.buffer_rows
-        self.kept: tuple[Columns, Columns] | None = None
-        self.expected = self._keys()
-        self.rows_by_rank = [int(row[0]) for row in ranks.gather([self.expected[0].rows])]
-        if not all(self.rows_by_rank):
+        groups = table.row_groups[ranks.rank :: ranks.world]
+        expected = _count_keys(table, groups)
+        rows_by_rank = [int(row[0]) for row in ranks.gather([expected[0].rows])]
+        if not all(rows_by_rank):
             raise ValueError(
-                f"training_examples: rank {self.rows_by_rank.index(0)} of {ranks.world} got no training row:"
-                " lower training.num_ranks or examples.num_row_groups"
+                f"training_examples: rank {rows_by_rank.index(0)} of {ranks.world} got no row with is_validation = 0: "
+                "lower training.num_ranks or examples.num_row_groups"
             )
-        self.batch_rows = max(1, training.batch_size // ranks.world)
-        self.num_steps = -(-max(self.rows_by_rank) // self.batch_rows)
-        self.seen = (Tally(), Tally())
+        batch_rows = max(1, training.batch_size // ranks.world)
+        buffer_rows = max(1, buffer_bytes // row_bytes(spec))
+        return cls(table, spec, ranks, seed, training.loader, groups, expected, rows_by_rank, batch_rows, buffer_rows)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps an epoch, on every rank."""
+        return -(-max(self.rows_by_rank) // self.batch_rows)
+
+    @property
+    def fits(self) -> bool:
+        return sum(group.num_rows for group in self.groups) <= self.buffer_rows
 
     def training_steps(self, epoch: int) -> Generator[Step, None, None]:
         """num_steps steps over this rank's training rows, shuffled by (seed, epoch, rank)."""
@@ -131,16 +159,6 @@ class Shard:
             )
         return trained + held_out
 
-    def _keys(self) -> tuple[Tally, Tally]:
-        """What must be read, by a pass of plain pyarrow over two columns: training rows, validation rows."""
-        tallies = (Tally(), Tally())
-        for columns in loader.read_arrow(self.table, self.groups, ("journey_id", "is_validation")):
-            for held_out in (0, 1):
-                tallies[held_out].add(columns["journey_id"][columns["is_validation"] == held_out])
-        if sum(t.rows for t in tallies) != sum(g.num_rows for g in self.groups):
-            raise ValueError("training_examples.is_validation must be 0 or 1: build the examples again")
-        return tallies
-
     def _rows_at(self, step: int, rank: int) -> int:
         """Rows of a rank in a step: its rows spread evenly, the first step never empty."""
         total = self.rows_by_rank[rank]
@@ -175,7 +193,7 @@ class Shard:
     def _load(self, groups: Sequence[RowGroup]) -> tuple[Columns, Columns]:
         """Training rows and validation rows of the row groups, touch lists cut to the longest journey among them."""
         split: tuple[list[Columns], list[Columns]] = ([], [])
-        for columns in self.read(self.table, groups, loader.columns_needed(self.spec)):
+        for columns in loader.READERS[self.loader](self.table, groups, loader.columns_needed(self.spec)):
             held_out = columns["is_validation"] != 0
             split[0].append({name: values[~held_out] for name, values in columns.items()})
             split[1].append({name: values[held_out] for name, values in columns.items()})
@@ -189,6 +207,17 @@ class Shard:
             cut = [part.pop(name) for part in parts]
             joined[name] = np.concatenate([values[:, : widths[name]] if name in widths else values for values in cut])
         return joined
+
+
+def _count_keys(table: TrainingTable, groups: Sequence[RowGroup]) -> tuple[Tally, Tally]:
+    """Training rows and held-out rows of the row groups, by a pass of plain pyarrow over two columns."""
+    tallies = (Tally(), Tally())
+    for columns in loader.read_arrow(table, groups, ("journey_id", "is_validation")):
+        for held_out in (0, 1):
+            tallies[held_out].add(columns["journey_id"][columns["is_validation"] == held_out])
+    if sum(tally.rows for tally in tallies) != sum(group.num_rows for group in groups):
+        raise ValueError("training_examples.is_validation must be 0 or 1: build the examples again")
+    return tallies
 
 
 def row_bytes(spec: ExampleSpec) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,14 +17,22 @@ import torch
 
 from almmta_spark.config import ModelConfig, TrainingConfig
 from almmta_spark.model import saved
-from almmta_spark.training import main, sample_table
+from almmta_spark.training import distributed, main, sample_table
 from almmta_spark.training.gpu_check import effects_of, rank_correlation
 from almmta_spark.training.request import FitRequest, FitResult
 
 ROWS, UNEVEN_ROWS = 6_000, 700
 TRAINING = TrainingConfig(epochs=8, batch_size=256, num_ranks=2)
-FULL_BATCH = TrainingConfig(epochs=6, batch_size=UNEVEN_ROWS, num_ranks=2)
+FULL_BATCH = TrainingConfig(epochs=6, batch_size=2 * UNEVEN_ROWS, num_ranks=2)
 SLOW = dataclasses.replace(TRAINING, slow_momentum_period=12, slow_momentum=0.4)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """What each of two ranks has on two cores, for the one rank too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distributed, "_cores", lambda: 1)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -87,26 +97,31 @@ def test_slow_momentum_reaches_the_loss_with_a_fraction_of_the_bytes(fits):
 def test_a_killed_rank_costs_no_bits(tables, fits, tmp_path):
     """kill -9 on one of the ranks after the first checkpoint, then the same command again."""
     request = request_for(tables, "even", TRAINING, tmp_path / "killed")
-    command = main.torchrun_command([request], 2, tmp_path)
-    environment = os.environ | {"PYTHONPATH": main._python_path()}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
-    job = subprocess.Popen(command, start_new_session=True, **quiet)
-    checkpoint = Path(request.output_dir) / "checkpoint-0001.pt"
-    try:
-        deadline = time.monotonic() + 120
-        while not checkpoint.exists() and job.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        os.kill(children_of(job.pid)[-1], signal.SIGKILL)
-        assert job.wait(60) != 0
-    finally:
-        if job.poll() is None:
-            os.killpg(job.pid, signal.SIGKILL)
+    (tmp_path / "request.json").write_text(request.to_json())
+    first, second = start_ranks(tmp_path / "request.json")
+    wait_for(Path(request.output_dir) / "checkpoint-0001.pt", first)
+    second.send_signal(signal.SIGKILL)
+    assert first.wait(60) != 0, "the other rank must notice, not wait"
     assert not (Path(request.output_dir) / "model.json").exists()
-    subprocess.run(command, check=True, timeout=300, **quiet)
+    assert [rank.wait(120) for rank in start_ranks(tmp_path / "request.json")] == [0, 0]
     resumed = FitResult.load(request.output_dir)
     assert resumed.digest == fits["plain on 2"].digest
     assert [e["loss"] for e in resumed.history] == [e["loss"] for e in fits["plain on 2"].history]
 
 
-def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def start_ranks(request: Path) -> list[subprocess.Popen[bytes]]:
+    """What torchrun starts, without torchrun, which would end the others itself."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+    command = [sys.executable, "-m", "almmta_spark.training", "--request", str(request)]
+    common = os.environ | meeting | {"PYTHONPATH": main._python_path(), "OMP_NUM_THREADS": "1"}
+    places = [{"RANK": str(r), "LOCAL_RANK": str(r), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"} for r in (0, 1)]
+    return [subprocess.Popen(command, env=common | place, stdout=subprocess.DEVNULL) for place in places]
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None and time.monotonic() < deadline, f"{path} never came"
+        time.sleep(0.01)

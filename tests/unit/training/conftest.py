@@ -15,7 +15,7 @@ from torch import nn
 
 from almmta_spark.config import TrainingConfig
 from almmta_spark.example_spec import ExampleSpec
-from almmta_spark.training import loader, sample_table
+from almmta_spark.training import distributed, loader, sample_table
 from almmta_spark.training.distributed import Ranks
 from almmta_spark.training.folder import Folder
 from almmta_spark.training.loop import Trainer
@@ -24,7 +24,11 @@ from almmta_spark.training.shard import Shard
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
+    """More threads than a busy machine has free cores for wait on each other instead of computing."""
     torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distributed, "_cores", lambda: 1)
+        yield
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Sample:
 
     def shard(self, ranks: Ranks | None = None, seed: int = 0, buffer_bytes: int = 1 << 30, **settings: Any) -> Shard:
         training = TrainingConfig(**({"batch_size": 64} | settings))
-        return Shard(self.open(), self.spec, training, ranks or alone(), seed, buffer_bytes)
+        return Shard.open(self.open(), self.spec, training, ranks or alone(), seed, buffer_bytes)
 
 
 def alone() -> Ranks:
@@ -82,7 +86,7 @@ class Regression(nn.Module):
 def trainer(sample: Sample, output: Path, model: nn.Module | None = None, **settings: Any) -> Trainer:
     """A trainer of one rank on the sample; checkpoints go to output."""
     training = TrainingConfig(**({"batch_size": 64, "epochs": 4} | settings))
-    shard = Shard(sample.open(), sample.spec, training, alone(), seed=0)
+    shard = Shard.open(sample.open(), sample.spec, training, alone(), seed=0)
     return Trainer(model or Regression(), shard, training, alone(), 0, Folder(str(output)), digest="request")
 
 

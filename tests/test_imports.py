@@ -23,7 +23,6 @@ MAY_IMPORT = {
     "runner": {*SPARK_BASE, "java_home"},
     "tracking": {*SPARK_BASE, "runner", "inference"},
     "summary": {*SPARK_BASE, "runner"},
-    "stages": {*SPARK_BASE, *DATA, *MEASURE, "inference"},
     "causal": set(),
     "simulator": {*BASE, "spark_tables"},
     "importers": {*SPARK_BASE},

@@ -1,0 +1,58 @@
+"""Attribution rows of every touch of the night by every method, and what evaluation needs of each journey."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from almmta_spark import runner, spark_tables, tables
+from almmta_spark.baselines import heuristics
+from almmta_spark.inference import attribution as inference
+from almmta_spark.journeys.build import build_journeys
+from almmta_spark.logs.events import as_events
+from almmta_spark.logs.ingest import accepted_users
+from almmta_spark.logs.rules import USED
+from almmta_spark.logs.summary import IngestSummary
+from jobs.ingest import users_not_after
+
+
+def run(night: runner.Night) -> None:
+    conf = night.conf.attribution
+    journeys, propensities = night.read(tables.JOURNEYS), night.read(tables.PROPENSITIES)
+    drawn = randomised_journeys(night)
+    rows, scores, cached = [], [], []
+    for variant in night.conf.training.variants:
+        model = inference.read_model(night.spark, night.model_folder(variant))
+        scored = inference.score(journeys, propensities, model, conf).persist()
+        cached.append(scored)
+        rows.append(inference.attribution_rows(scored))
+        scores.append(inference.journey_scores(scored))
+        if drawn is not None:
+            stand_ins = inference.unknown_propensities(drawn, model.spec)
+            scores.append(inference.journey_scores(inference.score(drawn, stand_ins, model, conf), "randomised"))
+    if conf.baselines:
+        rows.append(heuristics.attribution(journeys, propensities, conf.baselines, conf.half_life_hours))
+    night.write(reduce(DataFrame.unionByName, rows), tables.ATTRIBUTION)
+    night.write(reduce(DataFrame.unionByName, scores), tables.JOURNEY_SCORES)
+    for scored in cached:
+        scored.unpersist()
+
+
+def randomised_journeys(night: runner.Night) -> DataFrame | None:
+    """Journeys of the simulator's uniformly drawn sequences, built as the logged ones are; None without such a sample."""
+    if not spark_tables.exists(night.spark, night.conf, tables.RANDOMISED_EXPOSURES, night.ds):
+        return None
+    ingested = IngestSummary.from_dict(night.meta(tables.EVENTS))
+    users = accepted_users(night.read_snapshot(tables.USERS, users_not_after(night)), ingested)
+    items = night.read(tables.ITEM_CLUSTERS).select("item_id", "author_id", "cluster")
+    exposures = night.read(tables.RANDOMISED_EXPOSURES).join(F.broadcast(items), "item_id")
+    uploads = night.read(tables.RANDOMISED_UPLOADS)
+    no_signals = night.spark.createDataFrame([], tables.SIGNALS.ddl)
+    used = [df.withColumn("status", F.lit(USED)) for df in (exposures, no_signals, uploads)]
+    return build_journeys(as_events(*used), users, night.ds, night.conf.journeys).table
+
+
+if __name__ == "__main__":
+    runner.main("attribute", run, __doc__)

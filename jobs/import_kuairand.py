@@ -19,14 +19,14 @@ from almmta_spark.importers.kuairand import files, log, report
 from almmta_spark.tables import Table
 
 
-def import_kuairand(spark: SparkSession, conf: Config, folder: str, content_days: int) -> dict[str, Any]:
+def import_kuairand(spark: SparkSession, conf: Config, folder: str, content_days: int, last: str) -> dict[str, Any]:
     """Writes the tables and returns the counts, which lie in <warehouse>/_import/kuairand.json too."""
     raw = files.read(spark, folder)
     accepted = log.tidy(raw.log)
     counts = report.dirt(raw, accepted)
     refuse(files.rejected(raw), counts, conf)
     written = []
-    for table, day, frame in kuairand.input_tables(raw, conf.seed, content_days):
+    for table, day, frame in kuairand.input_tables(raw, conf.seed, content_days, last):
         spark_tables.write_input(frame, conf, table, day)
         runner.log.info("  %-10s %s", table.name, day)
         written += [table] if table not in written else []
@@ -58,13 +58,15 @@ def main() -> None:
     default = os.environ.get("ALMMTA_KUAIRAND", "../shared/data/kuairand")
     parser.add_argument("--data", default=default, metavar="DIR", help="folder of the download (default: %(default)s)")
     parser.add_argument("--conf", default="conf/kuairand.yaml", metavar="FILE")
+    parser.add_argument("--ds", default="9999-12-31", metavar="DATE", help="last day to write (default: all)")
     parser.add_argument("--content-days", type=int, default=7, metavar="N", help="first days contents are learned from")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="key=value")
     args = parser.parse_args()
     try:
         conf = config.load(args.conf, args.overrides)
+        spark_tables.index_ts(args.ds)
         spark = runner.session(conf, "import_kuairand")
-        found = import_kuairand(spark, conf, args.data, args.content_days)
+        found = import_kuairand(spark, conf, args.data, args.content_days, args.ds)
         for what, number in found["files"].items():
             runner.log.info("  %10s  %s", f"{number:,}", what)
         for table, rows in found["rows"].items():

@@ -22,17 +22,17 @@ from almmta_spark.spark_tables import shift
 from almmta_spark.tables import Table
 
 
-def input_tables(raw: files.Raw, seed: int, content_days: int) -> Iterator[tuple[Table, str, DataFrame]]:
-    """Each input table's days in turn: (table, ds, rows). Contents are learned from the first content_days days.
+def input_tables(raw: files.Raw, seed: int, content_days: int, last: str) -> Iterator[tuple[Table, str, DataFrame]]:
+    """Each input table's days up to last: (table, ds, rows). Contents are learned from the first content_days days.
 
     Cost: two shuffles of the accepted log by day and by user, one Word2Vec task; a day's rows are then one cached task.
     """
-    accepted = log.tidy(raw.log).repartition("ds").cache()
+    accepted = log.tidy(raw.log).filter(F.col("ds") <= last).repartition("ds").cache()
     days = [day for day, _ in log.days(accepted)]
     known_from = shift(days[0], content_days)
     if known_from > days[-1]:
         raise ValueError(
-            f"--content-days must leave days after it: the log has {len(days)} from {days[0]}, got {content_days}"
+            f"--content-days must leave days after it: the log has {len(days)} up to {days[-1]}, got {content_days}"
         )
     vectors = snapshots.content(accepted, known_from, seed).cache()
     yield tables.USERS, days[0], snapshots.users(raw.users)

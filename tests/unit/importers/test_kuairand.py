@@ -131,9 +131,9 @@ def test_contents_depend_neither_on_partitions_nor_on_later_days(spark, download
 
 
 def test_content_days_beyond_the_log_are_refused(spark, download):
-    raw = files.read(spark, download([log_row(1, 10, NOON)]))
-    with pytest.raises(ValueError, match=r"--content-days must leave days after it: .* has 1 from 2022-04-24, got 7"):
-        next(kuairand.input_tables(raw, seed=0, content_days=7))
+    raw = files.read(spark, download([log_row(1, 10, NOON + n * DAY) for n in range(3)]))
+    with pytest.raises(ValueError, match=r"--content-days must leave days after it: .* has 2 up to 2022-04-25, got 2"):
+        next(kuairand.input_tables(raw, seed=0, content_days=2, last="2022-04-25"))
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no KuaiRand-Pure in {REAL}: set ALMMTA_KUAIRAND to its folder")

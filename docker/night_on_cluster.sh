@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# One night twice, on the same logs: locally, and by spark-submit on a standalone cluster of one master and two workers
+# with training launched on the executors (training.local_mode=false). Ends with a comparison of all tables.
+# Users, night and settings from outside: NUM_USERS, DS, CONF.
+set -euo pipefail
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+source "$here/cluster.env.sh"
+cd "$ROOT"
+DS="${DS:-2026-01-15}" CONF="${CONF:-conf/local.yaml}" NUM_USERS="${NUM_USERS:-6000}"
+ONE="$CLUSTER_DIR/local" TWO="$CLUSTER_DIR/standalone"
+export MLFLOW_DISABLE_TELEMETRY=true PYTHONPATH="$ROOT"
+settings=(--conf "$CONF" --ds "$DS" --set simulator.num_users="$NUM_USERS" --set report_file=)
+
+rm -rf "$ONE" "$TWO"
+echo "== logs of $NUM_USERS users"
+"$BIN/python" -m jobs.simulate "${settings[@]}" --set warehouse="$ONE/warehouse"
+mkdir -p "$TWO"
+cp -r "$ONE/warehouse" "$TWO/warehouse"
+
+echo "== the night, locally"
+"$BIN/python" -m jobs.nightly "${settings[@]}" --set warehouse="$ONE/warehouse"
+
+echo "== the night, on the cluster"
+"$here/start-cluster.sh"
+trap '"$here/stop-cluster.sh"' EXIT
+"$BIN/spark-submit" --master "spark://$HOST:$PORT" --properties-file conf/spark/standalone.conf jobs/nightly.py \
+  "${settings[@]}" --set warehouse="$TWO/warehouse" --set training.local_mode=false
+
+"$BIN/python" "$here/same_tables.py" "$ONE/warehouse" "$TWO/warehouse" "$DS"

@@ -1,0 +1,84 @@
+"""The scripts of docker/: a cluster that starts, registers its workers and stops; two warehouses that are the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCKER = ROOT / "docker"
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def script(name: str, folder: Path, **env: object) -> subprocess.CompletedProcess[str]:
+    settings = {"CLUSTER_DIR": folder, "BIN": Path(sys.executable).parent, "MEMORY": "512m", **env}
+    return subprocess.run(
+        [DOCKER / name],
+        env={**os.environ, **{k: str(v) for k, v in settings.items()}},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def is_running(pid: str) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_a_cluster_starts_with_its_workers_registered_and_stops_without_a_trace(tmp_path):
+    ports = {"PORT": free_port(), "UI_PORT": free_port()}
+    started = script("start-cluster.sh", tmp_path, WORKERS=1, **ports)
+    pids = [p.read_text().strip() for p in tmp_path.glob("*.pid")]
+    try:
+        assert started.returncode == 0, started.stderr
+        assert f"spark://127.0.0.1:{ports['PORT']} with 1 workers of 1 core(s)" in started.stdout
+        assert len(pids) == 2
+        assert all(map(is_running, pids))
+        again = script("start-cluster.sh", tmp_path, WORKERS=1, **ports)
+        assert (again.returncode, "run stop-cluster.sh first" in again.stderr) == (1, True)
+    finally:
+        assert script("stop-cluster.sh", tmp_path).returncode == 0
+    assert not any(map(is_running, pids))
+    assert not list(tmp_path.glob("*.pid"))
+
+
+def test_a_taken_port_is_said_and_nothing_is_left_running(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        started = script("start-cluster.sh", tmp_path, WORKERS=1, PORT=port, UI_PORT=free_port())
+    assert started.returncode == 1
+    assert f"is port {port}" in started.stderr
+    assert not list(tmp_path.glob("*.pid"))
+
+
+def publish(warehouse: Path, table: str, rows: int, checksum: str) -> None:
+    pointer = warehouse / table / "ds=2026-01-15" / "_published.json"
+    pointer.parent.mkdir(parents=True)
+    pointer.write_text(json.dumps({"table": table, "rows": rows, "checksum": checksum}))
+
+
+@pytest.mark.parametrize(
+    ("checksum", "status", "said"),
+    [("7", 0, "all 2 tables are the same"), ("8", 1, "1 of 2 tables")],
+)
+def test_two_warehouses_are_compared_table_by_table(tmp_path, checksum, status, said):
+    for name, last in (("one", "7"), ("two", checksum)):
+        publish(tmp_path / name, "journeys", 3, "5")
+        publish(tmp_path / name, "attribution", 9, last)
+    command = [sys.executable, DOCKER / "same_tables.py", tmp_path / "one", tmp_path / "two", "2026-01-15"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, said in done.stdout + done.stderr) == (status, True)

@@ -149,6 +149,8 @@ class ModelConfig:
     """Add a signed linear term to the mediator, for touches that inhibit."""
     quadrature_nodes: int = 9
     """Gauss-Hermite nodes over the mediator's noise."""
+    sparsity: float = 1.0
+    """Nats of likelihood a cluster's stimulus must gain per e-fold to stay above 0 (0: no cost)."""
     exposure_factor: bool = True
     """Read one latent factor of p(T|X) and let the outcome's direct part depend on its posterior mean."""
     rho_init: float = 0.3
@@ -177,6 +179,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ("embedding_dim", "num_decays", "quadrature_nodes", "num_neighbours", "hidden"):
             _require(getattr(self, name) >= 1, f"model.{name}", ">= 1", getattr(self, name))
+        _require(self.sparsity >= 0, "model.sparsity", ">= 0", self.sparsity)
         _require(self.modulation_hidden >= 0, "model.modulation_hidden", ">= 0", self.modulation_hidden)
         _require(0 <= self.rho_init <= 1, "model.rho_init", "in [0, 1]", self.rho_init)
         _require(self.adversary_weight >= 0, "model.adversary_weight", ">= 0", self.adversary_weight)
@@ -369,7 +372,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         key, eq, text = override.partition("=")
         if not eq or not key:
             raise ValueError(f"--set takes key=value, got {override!r}: for example --set journeys.max_touchpoints=32")
-        _set(merged, key.split("."), yaml.safe_load(text), override)
+        _set(merged, key.split("."), yaml.safe_load(text) if text else "", override)
     return typing.cast(Config, _build(Config, merged, "", str(path)))
 
 

@@ -5,6 +5,7 @@ B journeys, L touchpoints, D covariates, R embedding width, K clusters.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,8 @@ class Stimuli:
     """g_k >= 0, summed into S under the concave link."""
     signed_BL: Tensor | None
     """Linear contribution to the mediator, of either sign; None where conf has no signed term."""
+    mean_K: Tensor
+    """Mean over the batch's journeys of what a fresh touch of each cluster would be."""
 
     def total(self) -> tuple[Tensor, Tensor | None]:
         """Sums over the journey: [B]."""
@@ -45,7 +48,11 @@ class Stimuli:
 
 
 class StimulusEncoder(nn.Module):
-    """g_k = softplus(s_c + (Phi X) . e_c) * sum_r pi_r exp(-softplus(lambda_r) age_k): real time, no rank positions."""
+    """g_k = s_c softplus(u0 + (Phi X) . e_c) * sum_r pi_r exp(-softplus(lambda_r) age_k): real time, no rank positions.
+
+    s_c >= 0 by projection, not by a softplus: a cluster that inspires nobody then reaches exactly 0, where a softplus
+    would leave it a residue that ranks above the weak but real stimuli of its journey.
+    """
 
     def __init__(self, spec: ExampleSpec, conf: ModelConfig) -> None:
         super().__init__()
@@ -53,6 +60,7 @@ class StimulusEncoder(nn.Module):
         clusters, width, inputs = len(spec.clusters), conf.embedding_dim, spec.num_covariates
         self.strength_K = nn.Parameter(torch.empty(clusters))
         self.embedding_KR = nn.Parameter(torch.empty(clusters, width))
+        self.level = nn.Parameter(torch.empty(()))
         if conf.signed:
             self.signed_K = nn.Parameter(torch.empty(clusters))
         self.hidden = nn.Linear(inputs, conf.modulation_hidden) if conf.modulation_hidden else None
@@ -61,8 +69,9 @@ class StimulusEncoder(nn.Module):
         self.decay_mix = nn.Parameter(torch.empty(conf.num_decays))
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """s = -.7, e ~ N(0, .1), rates spread geometrically over FIRST_RATES."""
-        initialise.fill(self.strength_K, -0.7)
+        """s softplus(u0) = .4, e ~ N(0, .1), rates spread geometrically over FIRST_RATES."""
+        initialise.fill(self.level, 0.0)
+        initialise.fill(self.strength_K, 0.4 / math.log(2))
         initialise.normal(self.embedding_KR, 0.1, generator)
         if self.signed:
             initialise.fill(self.signed_K, 0.0)
@@ -85,16 +94,21 @@ class StimulusEncoder(nn.Module):
         rates = F.softplus(self.decay_rate) / AGE_UNIT_HOURS
         return torch.exp(-age[..., None] * rates) @ torch.softmax(self.decay_mix, 0)
 
-    def modulated(self, covariates_BD: Tensor) -> Tensor:
-        """u of every cluster for every journey: s_c + (Phi X) . e_c, [B, K] (K is small beside B * L * R)."""
+    def project(self) -> None:
+        """Moves strengths that an optimiser step made negative back to 0, where their gradient is alive."""
+        with torch.no_grad():
+            self.strength_K.clamp_(min=0)
+
+    def stimulus_at_once(self, covariates_BD: Tensor) -> Tensor:
+        """What a touch of each cluster just now would be to each journey, [B, K] (K is small beside L * R)."""
         inputs = covariates_BD if self.hidden is None else torch.tanh(self.hidden(covariates_BD))
-        return torch.addmm(self.strength_K, self.modulation(inputs), self.embedding_KR.T)
+        return F.softplus(self.level + self.modulation(inputs) @ self.embedding_KR.T) * self.strength_K
 
     def forward(self, batch: Batch) -> Stimuli:
         kept_BL = self.decay(batch.age_BL) * batch.mask_BL
-        u_BL = self.modulated(batch.covariates_BD).gather(1, batch.cluster_BL)
+        fresh_BK = self.stimulus_at_once(batch.covariates_BD)
         signed_BL = self.signed_K[batch.cluster_BL] * kept_BL if self.signed else None
-        return Stimuli(F.softplus(u_BL) * kept_BL, signed_BL)
+        return Stimuli(fresh_BK.gather(1, batch.cluster_BL) * kept_BL, signed_BL, fresh_BK.mean(0))
 
 
 def concave_link(total: Tensor, rho: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class _Journey:
 class LatentModel(nn.Module):
     def __init__(self, spec: ExampleSpec, conf: ModelConfig) -> None:
         super().__init__()
-        self.num_clusters = len(spec.clusters)
+        self.num_clusters, self.num_rows, self.sparsity = len(spec.clusters), spec.num_training, conf.sparsity
         self.encoder = StimulusEncoder(spec, conf)
         self.mediator = MediatorMean(spec, conf)
         self.proxies = SignalEmission(spec.outcome_proxies)
@@ -62,17 +62,18 @@ class LatentModel(nn.Module):
 
     def forward(self, batch: Batch, progress: float = 1.0) -> dict[str, Tensor]:
         """Mean loss over the batch's rows and its terms; progress (share of training done) is not used here."""
+        self.encoder.project()
         journey = self._encode(batch)
         with full_precision(batch.age_BL):
             m_BQ = journey.mu_B[:, None] + self.quadrature.x_Q
             proxies_BQ = self._proxies(m_BQ, batch, with_outcome=True)
             logit_BQ = journey.g0_B[:, None] + journey.slope_B[:, None] * m_BQ
             marginal = losses.marginal_nll(proxies_BQ, logit_BQ, batch.outcome_B, self.quadrature).mean()
-            terms = {"loss": marginal, "nll": marginal.detach()}
+            terms = {"nll": marginal}
+            terms["sparsity"] = losses.sparsity_cost(journey.stimuli.mean_K, self.sparsity, self.num_rows)
             if journey.exposure_log_B is not None:
-                exposure = losses.exposure_nll(journey.exposure_log_B, batch.num_touches_B).mean()
-                terms |= {"loss": marginal + exposure, "exposure_nll": exposure.detach()}
-        return terms
+                terms["exposure_nll"] = losses.exposure_nll(journey.exposure_log_B, batch.num_touches_B).mean()
+        return losses.total(terms)
 
     @torch.no_grad()
     def effects(self, batch: Batch) -> Effects:

@@ -6,10 +6,16 @@ B journeys, Q quadrature nodes, N negatives.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from almmta_spark.model.quadrature import GaussHermite
+
+SPARSITY_FLOOR = 0.02
+"""Stimulus, in units of the link's S, below which a cluster is as good as silent."""
 
 
 def bernoulli_nll(logit_B: Tensor, outcome_B: Tensor) -> Tensor:
@@ -37,3 +43,16 @@ def adversary_nll(discriminator_logit_B: Tensor, target_B: Tensor) -> Tensor:
 def info_nce(positive_B: Tensor, negatives_BN: Tensor) -> Tensor:
     """- log exp(s+) / (exp(s+) + sum_n exp(s-_n))   (van den Oord et al. 2018); -inf marks an absent negative."""
     return F.softplus((negatives_BN - positive_B[:, None]).logsumexp(1))
+
+
+def sparsity_cost(mean_stimulus_K: Tensor, nats: float, num_rows: int) -> Tensor:
+    """(nats / rows) sum_c log(1 + mean g_c / SPARSITY_FLOOR): what a cluster must gain in likelihood to stay above 0.
+
+    Concave (Candes, Wakin & Boyd 2008), so strong stimuli are hardly shrunk. One value, not one a row.
+    """
+    return torch.log1p(mean_stimulus_K / SPARSITY_FLOOR).sum() * (nats / max(1, num_rows))
+
+
+def total(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The terms, detached, and their sum as `loss`: what is minimised."""
+    return {"loss": torch.stack(list(terms.values())).sum(), **{name: term.detach() for name, term in terms.items()}}

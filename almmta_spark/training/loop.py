@@ -56,8 +56,8 @@ class Trainer:
         self.use_bf16 = training.precision == "bf16" or (training.precision == "auto" and ranks.device.type == "cuda")
         self.terms: list[str] = []
         """Names of what the model's forward returns."""
-        self.failure: str | None = None
-        """With SlowMo: what went wrong on this rank since the ranks last met."""
+        self.failure: tuple[int, int, float, float] | None = None
+        """What was not finite on this rank: step, rows, loss, gradient norm. With SlowMo others hear of it later."""
 
     def fit(self) -> list[dict[str, Any]]:
         """All epochs, from the newest checkpoint of this request on; the model then holds the averaged weights."""
@@ -99,7 +99,7 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         (loss * step.weight * healthy).backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.training.clip_norm)
-        self._refuse_non_finite(float(norm), loss.detach(), step, epoch)
+        self._refuse_non_finite(float(norm), loss.detach(), step.num_rows, epoch)
         if self.failure is None:
             self.optimiser.step()
         if self.slow is not None and self.slow.num_steps + 1 == self.slow.period:
@@ -112,25 +112,28 @@ class Trainer:
             self.average.update()
         return {name: term.detach() for name, term in terms.items()}
 
-    def _refuse_non_finite(self, norm: float, loss: Tensor, step: Step, epoch: int) -> None:
+    def _refuse_non_finite(self, norm: float, loss: Tensor, num_rows: int, epoch: int) -> None:
         if math.isfinite(norm) or self.failure is not None:
             return
-        steps = self.shard.num_steps
-        where = f"step {self.steps_done % steps + 1} of {steps}, {step.num_rows} journeys"
-        self.failure = f"{where}, loss {float(loss)}, gradient norm {norm}"
+        self.failure = (self.steps_done % self.shard.num_steps + 1, num_rows, float(loss), norm)
         if self.slow is None:
             self._report_failures(epoch)
 
     def _report_failures(self, epoch: int) -> None:
         """Meet the other ranks; ValueError on all of them where any has failed."""
-        content = [float(self.failure is not None)]
-        failed = [rank for rank, row in enumerate(self.ranks.gather(content)) if row[0]]
-        if failed:
-            mine = f" here: {self.failure}." if self.failure else ""
+        everybody = self.ranks.gather([self.failure is not None, *(self.failure or (0, 0, 0.0, 0.0))])
+        failed = {rank: row[1:] for rank, row in enumerate(everybody) if row[0]}
+        # Gradients are shared, losses are not: where a loss is at fault, its rank is.
+        guilty = {rank: row for rank, row in failed.items() if not math.isfinite(row[2])} or failed
+        if guilty:
+            facts = "; ".join(
+                f"rank {rank} of {self.ranks.world}, step {step:.0f} of {self.shard.num_steps}, {rows:.0f} journeys: "
+                f"loss {loss}, gradient norm {norm}"
+                for rank, (step, rows, loss, norm) in guilty.items()
+            )
             raise ValueError(
-                f"training stopped before the optimiser step: loss or gradient not finite in epoch {epoch} on rank "
-                f"{', '.join(map(str, failed))} of {self.ranks.world};{mine} Lower training.dense_lr and "
-                "training.sparse_lr, or look for extreme values in training_examples"
+                f"training stopped before the optimiser step, not finite in epoch {epoch}: {facts}. Lower "
+                "training.dense_lr and training.sparse_lr, or look for extreme values in training_examples"
             )
 
     def _meet(self, epoch: int) -> None:

@@ -86,7 +86,7 @@ def launch(*requests: FitRequest, num_ranks: int = 1, timeout_seconds: float | N
             stderr=subprocess.STDOUT,
         )
     if done.returncode:
-        raise RuntimeError(f"training with {num_ranks} ranks failed:\n{done.stdout[-4000:]}")
+        raise RuntimeError(f"training with {num_ranks} ranks failed:\n{done.stdout[-10_000:]}")
     log.info("%s", done.stdout.strip())
     return [FitResult.load(request.output_dir) for request in requests]
 

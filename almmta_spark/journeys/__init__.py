@@ -1,0 +1,1 @@
+"""Accepted events to journeys: one shuffle by user."""

@@ -1,0 +1,1 @@
+"""Raw logs in, accepted events out: every row validated, looked up and accounted for."""

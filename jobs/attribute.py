@@ -41,7 +41,7 @@ def run(night: runner.Night) -> None:
 
 
 def randomised_journeys(night: runner.Night) -> DataFrame | None:
-    """Journeys of the simulator's uniformly drawn sequences, built as the logged ones are; None without such a sample."""
+    """Journeys of the simulator's uniformly drawn sequences, built as logged ones are; None where it drew none."""
     if not spark_tables.exists(night.spark, night.conf, tables.RANDOMISED_EXPOSURES, night.ds):
         return None
     ingested = IngestSummary.from_dict(night.meta(tables.EVENTS))

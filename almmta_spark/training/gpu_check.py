@@ -11,6 +11,7 @@ import logging
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from almmta_spark.model import saved
 from almmta_spark.model.batch import Batch
 from almmta_spark.training import loader, sample_table
 from almmta_spark.training.main import fit
-from almmta_spark.training.request import FitRequest, FitResult
+from almmta_spark.training.request import FitRequest
 
 REQUIRED_RANK_CORRELATION = 0.97
 
@@ -36,35 +37,33 @@ def main() -> int:
         print("skipped: torch sees no CUDA device here; nothing was checked")
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    training = TrainingConfig(epochs=arguments.epochs, batch_size=arguments.batch_size, num_ranks=1)
+    return 0 if compare("cpu", "cuda", arguments.rows, training) >= REQUIRED_RANK_CORRELATION else 1
+
+
+def compare(reference: str, device: str, num_rows: int, training: TrainingConfig) -> float:
+    """Train on both devices, print how fast each was; the rank correlation of their removal effects."""
+    effects = []
     with tempfile.TemporaryDirectory() as folder:
-        table = Path(folder) / "table"
-        spec = sample_table.write(table, arguments.rows)
-        training = TrainingConfig(epochs=arguments.epochs, batch_size=arguments.batch_size, num_ranks=1)
-        results = {}
-        for device in ("cpu", "cuda"):
-            output = str(Path(folder) / device)
-            request = FitRequest(str(table), spec, ModelConfig(), training, "latent", 0, output)
-            results[device] = fit(request, device)
-        return _report(results, str(table), spec)
-
-
-def _report(results: dict[str, FitResult], table: str, spec: ExampleSpec) -> int:
-    name = torch.cuda.get_device_name()
-    for device, result in results.items():
-        speed, waiting = result.metrics["journeys_per_second"], result.metrics["data_wait_share"]
-        where = f"{name}, bf16" if device == "cuda" else "CPU, float32"
-        print(f"{where}: {speed:,.0f} journeys/s, {waiting:.1%} of the time waiting for data")
-    effects = {device: effects_of(result.output_dir, table, spec) for device, result in results.items()}
-    agreement = rank_correlation(effects["cpu"], effects["cuda"])
-    gap = float(np.sqrt(np.mean((effects["cpu"] - effects["cuda"]) ** 2) / np.mean(effects["cpu"] ** 2)))
+        table = str(Path(folder) / "table")
+        spec = sample_table.write(Path(table), num_rows)
+        for number, name in enumerate((reference, device)):
+            output = str(Path(folder) / f"{number}-{name}")
+            result = fit(FitRequest(table, spec, ModelConfig(), training, "latent", 0, output), name)
+            speed, waiting = result.metrics["journeys_per_second"], result.metrics["data_wait_share"]
+            label = f"{torch.cuda.get_device_name()}, bf16" if name == "cuda" else "CPU, float32"
+            print(f"{label}: {speed:,.0f} journeys/s, {waiting:.1%} of the time waiting for data")
+            effects.append(effects_of(output, table, spec))
+    agreement = rank_correlation(*effects)
+    gap = float(np.sqrt(np.mean((effects[0] - effects[1]) ** 2) / np.mean(effects[0] ** 2)))
     verdict = "agree" if agreement >= REQUIRED_RANK_CORRELATION else "DISAGREE"
     print(f"removal effects of both {verdict}: Spearman {agreement:.4f}, relative RMS difference {gap:.3f}")
-    return 0 if agreement >= REQUIRED_RANK_CORRELATION else 1
+    return agreement
 
 
 def effects_of(output_dir: str, table: str, spec: ExampleSpec, max_rows: int = 20_000) -> np.ndarray:
     """Removal effects of the first journeys' real touches under a saved model, on the CPU, as one array."""
-    model = saved.load(output_dir)[0].eval()
+    model: Any = saved.load(output_dir)[0]
     opened = loader.open_table(table, spec)
     found: list[np.ndarray] = []
     rows = 0

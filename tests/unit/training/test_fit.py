@@ -105,6 +105,14 @@ def test_the_gpu_check_says_that_it_skipped(capsys, monkeypatch):
     assert "skipped: torch sees no CUDA device" in capsys.readouterr().out
 
 
+def test_the_gpu_check_compares_two_fits(capsys):
+    settings = TrainingConfig(epochs=1, batch_size=128, num_ranks=1)
+    assert gpu_check.compare("cpu", "cpu", 300, settings) == pytest.approx(1.0)
+    said = capsys.readouterr().out
+    assert said.count("journeys/s") == 2 and "of the time waiting for data" in said
+    assert "removal effects of both agree: Spearman 1.0000, relative RMS difference 0.000" in said
+
+
 def test_effects_of_one_model_agree_with_themselves(sample, fitted):
     effects = gpu_check.effects_of(fitted.output_dir, sample.url, sample.spec)
     assert gpu_check.rank_correlation(effects, effects) == pytest.approx(1.0)

@@ -59,9 +59,9 @@ def fit(request: FitRequest, device: str | None = None) -> FitResult:
         if ranks.is_main:
             log.info(
                 "training %s: %d journeys + %d held out on %d rank(s) (%s), %d steps an epoch; %d parameters, "
-                "%.1f MB with gradients, moments and average",
+                "%.1f kB with gradients, moments and average",
                 request.variant, sum(shard.rows_by_rank), request.spec.num_validation, ranks.world,
-                ranks.device, shard.num_steps, size.parameters, size.training / 1e6,
+                ranks.device, shard.num_steps, size.parameters, size.training / 1e3,
             )  # fmt: skip
         model = deferred_init.initialised(build, request.seed, ranks.device)
         _refuse_sharded_tables(model)

@@ -1,1 +1,1 @@
-"""From a trained model to attribution rows: the one place where Spark meets torch."""
+"""Trained models over a night's journeys: every touch's deletion effect, in Spark."""

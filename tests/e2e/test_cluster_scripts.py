@@ -60,9 +60,11 @@ def test_a_taken_port_is_said_and_nothing_is_left_running(tmp_path):
         taken.listen()
         port = taken.getsockname()[1]
         started = script("start-cluster.sh", tmp_path, WORKERS=1, PORT=port, UI_PORT=free_port())
+    left = list(tmp_path.glob("*.pid"))
+    assert script("stop-cluster.sh", tmp_path).returncode == 0
     assert started.returncode == 1
     assert f"is port {port}" in started.stderr
-    assert not list(tmp_path.glob("*.pid"))
+    assert not left
 
 
 def publish(warehouse: Path, table: str, rows: int, checksum: str) -> None:

@@ -1,0 +1,54 @@
+"""Deletion effects of a batch of feature rows, from columns to columns. Imported where torch is, on the executors.
+
+B journeys, L touchpoints (padded length of the batch's lists).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from almmta_spark.example_spec import ExampleSpec
+from almmta_spark.model import Batch, Effects
+
+PIECES = ("mu", "g0", "slope", "posterior_mean")
+"""What diagnostics need beside the effects; NaN where a variant has no such piece."""
+
+
+def deletion_effects(
+    model: nn.Module, spec: ExampleSpec, columns: Mapping[str, NDArray]
+) -> dict[str, NDArray[np.float64]]:
+    """p_outcome and PIECES [B], removal_effect and p_outcome_deleted [B, L]; L is the batch's longest journey.
+
+    columns are named as in training_examples, lists stacked to [B, length]. All deletions of a journey come from one
+    encoding of it. A score that is not finite is a ValueError: such a model must not speak.
+    """
+    with torch.inference_mode():
+        effects: Effects = model.effects(Batch.from_columns(columns, spec))  # type: ignore[operator]
+    scores = {
+        "p_outcome": _doubles(effects.p_outcome_B),
+        "removal_effect": _doubles(effects.removal_effect_BL),
+        "p_outcome_deleted": _doubles(effects.p_deleted_BL),
+    }
+    _refuse_non_finite(scores)
+    rows = len(columns["journey_id"])
+    pieces = {name: getattr(effects, f"{name}_B") for name in PIECES}
+    return scores | {k: np.full(rows, np.nan) if v is None else _doubles(v) for k, v in pieces.items()}
+
+
+def _doubles(values: Tensor) -> NDArray[np.float64]:
+    return values.detach().cpu().to(torch.float64).numpy()
+
+
+def _refuse_non_finite(scores: Mapping[str, NDArray[np.float64]]) -> None:
+    for name, values in scores.items():
+        bad = int((~np.isfinite(values)).sum())
+        if bad:
+            raise ValueError(
+                f"attribution.{name} must be finite, {bad} of {values.size} scores in a batch are not: the model has "
+                "diverged; look at its training curve, lower training.dense_lr and train again"
+            )

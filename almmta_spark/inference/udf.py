@@ -1,0 +1,113 @@
+"""Where Spark and torch meet: feature rows in, scores out, partition by partition.
+
+Rows are cut into batches of a fixed size in the order in which the partition holds them, whatever Arrow batches they
+come in, so equal partitions give equal bits. A Python worker loads a model once and keeps it for its later tasks.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pyspark import Broadcast
+
+PASSED_ON = ("journey_id", "num_touches", "propensity_bucket")
+JOURNEY_VALUES = ("p_outcome", "mu", "g0", "slope", "posterior_mean")
+TOUCH_VALUES = ("removal_effect", "p_outcome_deleted")
+SCHEMA = (
+    "journey_id bigint, num_touches int, propensity_bucket array<int>, p_outcome double, mu double, g0 double, "
+    "slope double, posterior_mean double, removal_effect array<double>, p_outcome_deleted array<double>"
+)
+"""What a Scorer yields: journey values, and one value a touch, oldest first."""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A saved model as a function for DataFrame.mapInArrow: columns of training_examples in, SCHEMA out."""
+
+    files: Broadcast[dict[str, bytes]]
+    """The saved model's files by name."""
+    version: str
+    """The model's digest: what a worker remembers it by."""
+    rows_per_batch: int
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for rows in fixed_batches(batches, self.rows_per_batch):
+            yield self._scored(rows)
+
+    def _scored(self, rows: pa.Table) -> pa.RecordBatch:
+        from almmta_spark.inference.deletion import deletion_effects
+
+        model, spec = _loaded(self.version, self.files)
+        scores: dict[str, NDArray] = deletion_effects(model, spec, columns(rows))
+        counts_B = rows["num_touches"].to_numpy()
+        one_each = {
+            n: pa.array(scores[n], from_pandas=True) for n in ("p_outcome", "mu", "g0", "slope", "posterior_mean")
+        }
+        lists = {n: ragged(scores[n], counts_B) for n in TOUCH_VALUES}
+        passed = {name: rows[name].combine_chunks() for name in PASSED_ON}
+        return pa.RecordBatch.from_pydict(passed | one_each | lists)
+
+
+def fixed_batches(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+    """The same rows in the same order, `rows` at a time; the last may be shorter. Holds one batch and one more."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(b.num_rows for b in held) < rows:
+            continue
+        table = pa.Table.from_batches(held)
+        whole = table.num_rows - table.num_rows % rows
+        yield from (table.slice(start, rows) for start in range(0, whole, rows))
+        held = table.slice(whole).to_batches()
+    if sum(b.num_rows for b in held):
+        yield pa.Table.from_batches(held)
+
+
+def columns(rows: pa.Table) -> dict[str, NDArray]:
+    """Columns as arrays, lists (of one length a column) stacked to [rows, length], without a per-row loop."""
+    found = {}
+    for name in rows.column_names:
+        column = rows[name].combine_chunks()
+        if pa.types.is_list(column.type):
+            found[name] = column.flatten().to_numpy(zero_copy_only=False).reshape(rows.num_rows, -1)
+        else:
+            found[name] = column.to_numpy(zero_copy_only=False)
+    return found
+
+
+def ragged(values_BL: NDArray, counts_B: NDArray) -> pa.ListArray:
+    """Row b's first counts_B[b] values as lists."""
+    real_BL = np.arange(values_BL.shape[1]) < counts_B[:, None]
+    offsets = np.concatenate([[0], np.cumsum(counts_B)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values_BL[real_BL]))
+
+
+_MODELS: dict[str, tuple[Any, Any]] = {}
+"""Models this Python worker has loaded, by digest; the oldest goes when a fifth comes."""
+
+
+def _loaded(version: str, files: Broadcast[dict[str, bytes]]) -> tuple[Any, Any]:
+    """Model and spec of a digest, on one thread: the cores are Spark's to share out."""
+    import torch
+
+    from almmta_spark.model import saved
+
+    torch.set_num_threads(1)
+    if version not in _MODELS:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in files.value.items():
+                Path(folder, name).write_bytes(content)
+            model, spec, _ = saved.load(folder)
+        if len(_MODELS) >= 4:
+            _MODELS.pop(next(iter(_MODELS)))
+        _MODELS[version] = (model, spec)
+    return _MODELS[version]

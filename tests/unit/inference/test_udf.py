@@ -1,0 +1,93 @@
+"""Feature rows through a saved model, without Spark: the function that mapInArrow calls."""
+
+from __future__ import annotations
+
+import itertools
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("torch")
+
+from almmta_spark.inference import udf
+from almmta_spark.inference.deletion import deletion_effects
+from almmta_spark.model import Batch, saved
+
+
+def scorer(saved_model, rows_per_batch):
+    return udf.Scorer(SimpleNamespace(value=saved_model.files), saved_model.version, rows_per_batch)
+
+
+def scored(saved_model, rows, rows_per_batch, arrow_rows):
+    batches = list(scorer(saved_model, rows_per_batch)(rows.to_batches(max_chunksize=arrow_rows)))
+    return pa.Table.from_batches(batches)
+
+
+def test_scores_are_the_models_own_effects_for_real_touches_alone(saved_model, feature_rows):
+    model, spec, _ = saved.load(saved_model.folder)
+    columns = udf.columns(feature_rows)
+    effects = model.effects(Batch.from_columns(columns, spec))
+    found = scored(saved_model, feature_rows, 1000, 1000)
+    assert found["journey_id"].equals(feature_rows["journey_id"])
+    for row, count in enumerate(columns["num_touches"]):
+        assert found["removal_effect"][row].as_py() == effects.removal_effect_BL[row, :count].double().tolist()
+        assert found["p_outcome_deleted"][row].as_py() == effects.p_deleted_BL[row, :count].double().tolist()
+    assert found["p_outcome"].to_pylist() == effects.p_outcome_B.double().tolist()
+    assert found["posterior_mean"].to_pylist() == effects.posterior_mean_B.double().tolist()
+    assert np.abs(effects.removal_effect_BL.numpy()).max() > 0.01
+
+
+@pytest.mark.parametrize("arrow_rows", [1, 7, 64, 100, 10_000])
+def test_the_size_of_arrow_batches_changes_no_bit(saved_model, feature_rows, arrow_rows):
+    assert scored(saved_model, feature_rows, 64, arrow_rows).equals(scored(saved_model, feature_rows, 64, 301))
+
+
+@given(st.lists(st.integers(0, 9), max_size=12), st.integers(1, 7))
+@settings(max_examples=60, deadline=None)
+def test_batches_are_the_same_rows_in_order_and_all_full_but_the_last(sizes, rows):
+    ends = np.cumsum([0, *sizes])
+    given_batches = [
+        pa.RecordBatch.from_pydict({"x": pa.array(range(a, b), pa.int64())}) for a, b in itertools.pairwise(ends)
+    ]
+    found = [table["x"].to_pylist() for table in udf.fixed_batches(given_batches, rows)]
+    assert [x for batch in found for x in batch] == list(range(ends[-1]))
+    assert all(len(batch) == rows for batch in found[:-1])
+    assert all(0 < len(batch) <= rows for batch in found)
+
+
+def test_an_empty_partition_has_no_scores(saved_model):
+    assert list(scorer(saved_model, 8)(iter([]))) == []
+
+
+def test_a_worker_loads_a_model_once(saved_model, feature_rows, monkeypatch):
+    monkeypatch.setattr(udf, "_MODELS", {})
+    calls = []
+    monkeypatch.setattr(saved, "load", lambda folder, load=saved.load: calls.append(folder) or load(folder))
+    for _ in range(2):
+        scored(saved_model, feature_rows, 128, 50)
+    assert len(calls) == 1
+
+
+def test_a_piece_that_a_variant_does_not_have_is_null(saved_model, feature_rows, monkeypatch):
+    model, spec, _ = saved.load(saved_model.folder)
+    effects = model.effects
+    model.effects = lambda batch: SimpleNamespace(**{**vars(effects(batch)), "mu_B": None})
+    monkeypatch.setattr(udf, "_MODELS", {saved_model.version: (model, spec)})
+    found = scored(saved_model, feature_rows, 1000, 1000)
+    assert found["mu"].null_count == feature_rows.num_rows
+    assert found["g0"].null_count == 0
+
+
+def test_a_model_that_diverged_is_refused(saved_model, feature_rows):
+    import torch
+
+    model, spec, _ = saved.load(saved_model.folder)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(float("nan"))
+    with pytest.raises(ValueError, match=r"attribution\.p_outcome must be finite, 301 of 301 scores"):
+        deletion_effects(model, spec, udf.columns(feature_rows))

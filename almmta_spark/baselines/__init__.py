@@ -1,0 +1,1 @@
+"""Other people's attributions, in the schema of ours: one `method` each."""

@@ -1,0 +1,1 @@
+"""What we claim, in numpy: uplift curves, credit, weights and errors against known effects."""

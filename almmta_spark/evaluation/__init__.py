@@ -1,0 +1,1 @@
+"""How good the night's attributions are: grouped uplift, AUUC with intervals, errors against truth, diagnostics."""

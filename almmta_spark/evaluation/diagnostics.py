@@ -1,0 +1,167 @@
+"""Checks that need no truth: each a value, where it warns, a verdict and what to do (METHOD.md section 7)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from almmta_spark.evaluation.auuc import Row, null_if_nan
+from almmta_spark.evaluation.overlap import BucketOverlap
+from almmta_spark.evaluation.predictions import ModelFit
+from almmta_spark.evaluation.withholding import Comparison
+
+PASS, WARN, FAIL = "pass", "warn", "fail"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row of diagnostics. `low` warns below the threshold, else above it; NaN warns."""
+
+    name: str
+    value: float
+    threshold: float
+    advice: str
+    low: bool = False
+    fails: float | None = None
+    """Beyond this the verdict is fail."""
+
+    @property
+    def verdict(self) -> str:
+        if math.isnan(self.value):
+            return WARN
+        if self.fails is not None and self._beyond(self.fails):
+            return FAIL
+        return WARN if self._beyond(self.threshold) else PASS
+
+    def _beyond(self, limit: float) -> bool:
+        return self.value < limit if self.low else self.value > limit
+
+    def row(self) -> Row:
+        return {
+            "name": self.name,
+            "value": null_if_nan(self.value),
+            "threshold": null_if_nan(self.threshold),
+            "verdict": self.verdict,
+            "advice": self.advice,
+        }
+
+
+def overlap_checks(buckets: Mapping[int, BucketOverlap]) -> Iterator[Check]:
+    """Per propensity bucket: what weighting costs, and whether the propensities are right on average."""
+    for bucket, b in sorted(buckets.items()):
+        yield Check(
+            f"effective_sample_share/bucket={bucket}",
+            b.effective_exposed / b.exposed if b.exposed else float("nan"),
+            0.3,
+            "Few exposed pairs carry the weighted figures of this bucket: lower propensity.max_weight or propensity."
+            "num_buckets, and trust the exact or randomised protocol there.",
+            low=True,
+        )
+        yield Check(
+            f"propensity_calibration/bucket={bucket}",
+            abs(b.predicted / b.exposed - 1) if b.exposed else float("nan"),
+            0.1,
+            "Predicted and observed exposure differ by this share: the propensity model misses something the "
+            "recommender uses; add covariates to `users`, or lower propensity.l2.",
+        )
+    pairs = sum(b.pairs for b in buckets.values())
+    yield Check(
+        "clipped_weight_share",
+        sum(b.clipped for b in buckets.values()) / pairs if pairs else float("nan"),
+        0.01,
+        "Weights stand at propensity.max_weight: raise it if effective_sample_share allows, and read the observational "
+        "protocol as biased towards the unweighted contrast.",
+    )
+
+
+def model_checks(fits: Mapping[str, ModelFit]) -> Iterator[Check]:
+    """Per model: overfit, and whether its mediator's proxies say anything."""
+    for method, fit in fits.items():
+        noise = 2 * fit.held_out.gain_sd
+        yield Check(
+            f"overfit/{method}",
+            fit.training.gain - fit.held_out.gain,
+            0.05 + (0.0 if math.isnan(noise) else noise),
+            "McFadden's R2 is higher on training than on held-out journeys by more than noise explains: fewer "
+            "training.epochs, more training.weight_decay, or more nights (pool_nights).",
+        )
+        if not math.isnan(fit.posterior_variance):
+            yield Check(
+                f"proxy_reliability/{method}",
+                fit.posterior_variance,
+                0.1,
+                "The outcome proxies say little about the mediator, so effects rest on the outcome alone: log more or "
+                "better proxies, or pool more nights.",
+                low=True,
+            )
+
+
+def outcome_checks(fits: Mapping[str, ModelFit]) -> Iterator[Check]:
+    """How much there was to learn from: any model's journeys are the night's."""
+    for fit in list(fits.values())[:1]:
+        journeys, outcomes = (
+            fit.training.journeys + fit.held_out.journeys,
+            fit.training.outcomes + fit.held_out.outcomes,
+        )
+        yield Check(
+            "num_outcomes",
+            float(outcomes),
+            300.0,
+            "Too few journeys end in an upload for stable magnitudes: raise pool_nights.",
+            low=True,
+        )
+        yield Check(
+            "base_rate",
+            outcomes / journeys if journeys else float("nan"),
+            0.001,
+            "Uploads are rare: raise pool_nights or journeys.outcome_window_hours.",
+            low=True,
+        )
+
+
+def rejected_checks(row_counts: Mapping[str, tuple[int, int]], max_rejected_rate: float) -> Iterator[Check]:
+    """Per input table: (rejected, all rows). The night stops beyond the maximum, so half of it warns."""
+    for table, (rejected, rows) in sorted(row_counts.items()):
+        yield Check(
+            f"rejected_rate/{table}",
+            rejected / rows if rows else 0.0,
+            max_rejected_rate / 2,
+            f"Read the reasons in rejected_rows where source = '{table}' and mend the program that writes it.",
+            fails=max_rejected_rate,
+        )
+
+
+def coverage_checks(partial: Mapping[str, float]) -> Iterator[Check]:
+    """Methods that do not hold every touch, and were left out of the evaluation for it."""
+    for method, share in sorted(partial.items()):
+        yield Check(
+            f"method_coverage/{method}",
+            share,
+            1.0,
+            "This method holds only this share of the touches and is left out: run attribute with the same methods "
+            "for every pooled night.",
+            low=True,
+        )
+
+
+def withholding_checks(comparisons: Mapping[str, Comparison], used_share: float) -> Iterator[Check]:
+    """The randomised experiment against each model's predictions for the same touches."""
+    yield Check(
+        "withholding_rows_used",
+        used_share,
+        0.95,
+        "Decisions left out: contradictory rows of one key, a p_withheld outside (0, 1), or an unknown user or item.",
+        low=True,
+    )
+    for method, c in comparisons.items():
+        predicted, needed = f"{c.predicted:.5f}", f"{c.decisions_needed:,.0f}" if c.decisions_needed else "more"
+        yield Check(
+            f"withholding_shortfall/{method}",
+            c.distance,
+            0.0,
+            f"Kept minus withheld departs from the predicted {predicted} an exposed touch by {c.shortfall:+.5f} "
+            f"[{c.lower:+.5f}, {c.upper:+.5f}]; the value is that interval's distance from 0. Beyond 0, touches act on "
+            "uploads in a way the mediator does not see (or the model is wrong). To see half of the prediction missing "
+            f"takes about {needed} decisions.",
+        )

@@ -1,0 +1,106 @@
+"""Errors against the simulator's exact effects: the truth_metrics table and what the figures of it draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from almmta_spark.causal import truth as errors
+from almmta_spark.causal.ratio import ratio
+from almmta_spark.evaluation.auuc import Row, Scores, null_if_nan
+from almmta_spark.evaluation.fixed_point import collect
+from almmta_spark.evaluation.grouped import same_keys
+
+MAX_TOUCHES = 250_000
+"""Touches of the sample on the driver: the error of a metric there is far below that of another fit."""
+_SHARES = 1_000_000
+
+
+@dataclass(frozen=True)
+class TruthSample:
+    """N touches with known effects, sorted by journey and touch; the estimates of every method beside them."""
+
+    journey_N: NDArray[np.int64]
+    cluster_N: NDArray[np.int64]
+    bucket_N: NDArray[np.int64]
+    ett_N: NDArray[np.float64]
+    ate_x_N: NDArray[np.float64]
+    estimate_N: Mapping[str, NDArray[np.float64]]
+
+
+def truth_sample(attribution: DataFrame, truth: DataFrame, methods: Sequence[str], seed: int) -> TruthSample:
+    """Exact effects beside each method's estimates: all users of truth_attribution, or a hash sample of them.
+
+    Cost: a count of truth, one join of attribution with it. Collects at most about MAX_TOUCHES rows a method. Whole
+    users are taken or left, so journeys are whole.
+    """
+    share = min(1.0, MAX_TOUCHES / max(truth.count(), 1))
+    draw = F.pmod(F.xxhash64(F.lit(seed), F.lit("truth"), "user_id"), F.lit(_SHARES))
+    sampled = truth.where(draw < F.lit(math.ceil(share * _SHARES)))
+    of_method = F.array_position(F.array(*[F.lit(m) for m in methods]), F.col("method")).alias("method")
+    joined = attribution.where(F.col("method").isin(*methods)).join(
+        sampled, same_keys(attribution, truth, "user_id", "touch_id")
+    )
+    found = collect(
+        joined.select(
+            "journey_id", "touch_id", "cluster", "propensity_bucket", of_method, "removal_effect", "ett", "ate_x"
+        )
+    )
+    order = np.lexsort((found["touch_id"], found["journey_id"], found["method"]))
+    rows = {name: values[order].reshape(len(methods), -1) for name, values in found.items()}
+    assert (rows["touch_id"] == rows["touch_id"][0]).all(), "methods hold different touches"
+    return TruthSample(
+        rows["journey_id"][0],
+        rows["cluster"][0],
+        rows["propensity_bucket"][0],
+        rows["ett"][0],
+        rows["ate_x"][0],
+        {m: rows["removal_effect"][i] for i, m in enumerate(methods)},
+    )
+
+
+def group_scores(sample: TruthSample, found: Scores) -> NDArray[np.float64]:
+    """The exact effects as a score: mean ett of the sample's touches in each group, NaN where it has none."""
+    position = found.position(sample.bucket_N, sample.cluster_N)
+    total = np.bincount(position, weights=sample.ett_N, minlength=len(found.touches_G))
+    count = np.bincount(position, minlength=len(found.touches_G))
+    return ratio(total, count)
+
+
+def truth_metric_rows(sample: TruthSample, null_clusters: NDArray[Any] | None) -> Iterator[Row]:
+    """Every metric of METHOD.md section 6 for every method; null_clusters: those of strength 0, where known."""
+    for method, estimate in sample.estimate_N.items():
+        metrics = errors.against_truth(estimate, sample.ett_N, sample.journey_N)
+        metrics |= errors.against_truth(estimate, sample.ate_x_N, sample.journey_N, suffix="_ate")
+        if null_clusters is not None:
+            metrics["null_share"] = errors.null_share(estimate, ~np.isin(sample.cluster_N, null_clusters))
+        for metric, value in metrics.items():
+            yield {"method": method, "metric": metric, "value": null_if_nan(value), "n": len(estimate)}
+
+
+def cluster_effects(sample: TruthSample) -> Mapping[str, NDArray[Any]]:
+    """Mean effect per touch of each cluster: `cluster`, `truth`, and one entry a method."""
+    clusters, position = np.unique(sample.cluster_N, return_inverse=True)
+    count = np.bincount(position)
+    columns = {"truth": sample.ett_N, **sample.estimate_N}
+    means = {name: np.bincount(position, weights=values) / count for name, values in columns.items()}
+    return {"cluster": clusters, **means}
+
+
+def effect_bins(estimate_N: NDArray[np.float64], truth_N: NDArray[np.float64], num_bins: int = 20) -> dict[str, Any]:
+    """Touches in equal-sized bins of the estimate: its mean, and mean, 10th and 90th percentile of the truth."""
+    order = np.argsort(estimate_N, kind="stable")
+    bins = [b for b in np.array_split(order, num_bins) if len(b)]
+    return {
+        "estimate": np.array([estimate_N[b].mean() for b in bins]),
+        "truth": np.array([truth_N[b].mean() for b in bins]),
+        "truth_p10": np.array([np.quantile(truth_N[b], 0.1) for b in bins]),
+        "truth_p90": np.array([np.quantile(truth_N[b], 0.9) for b in bins]),
+    }

@@ -1,0 +1,201 @@
+"""The evaluation of a night: DataFrames in, small tables and figures out. No I/O, no model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame, SparkSession
+
+from almmta_spark import tables
+from almmta_spark.config import Config
+from almmta_spark.evaluation import auuc, diagnostics, exact, figures, grouped, overlap, predictions, withholding
+from almmta_spark.evaluation.auuc import Row
+from almmta_spark.evaluation.fixed_point import collect
+from almmta_spark.evaluation.rollups import rollup
+from almmta_spark.tables import Table
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What evaluation reads. Nights may be pooled: output tables then carry a column ds."""
+
+    attribution: DataFrame
+    journeys: DataFrame
+    propensities: DataFrame
+    journey_scores: DataFrame
+    item_clusters: DataFrame
+    nights: Sequence[str]
+    """The nights (ds) pooled; they place the raw rows of withholdings and uploads, whatever their own ds."""
+    withholdings: DataFrame | None = None
+    """Raw rows of all lookback windows of the nights; None: no experiment."""
+    uploads: DataFrame | None = None
+    """Raw rows of all outcome windows of the nights; needed with withholdings."""
+    truth: DataFrame | None = None
+    """truth_attribution of the nights (simulator only)."""
+    truth_clusters: DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Rows for the four tables, as dicts of their columns, and the night's figures by file name."""
+
+    grouped_uplift: list[Row]
+    auuc_by_bucket: list[Row]
+    truth_metrics: list[Row]
+    diagnostics: list[Row]
+    figures: dict[str, Figure] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> list[tuple[Table, list[Row]]]:
+        return [
+            (tables.GROUPED_UPLIFT, self.grouped_uplift),
+            (tables.AUUC_BY_BUCKET, self.auuc_by_bucket),
+            (tables.TRUTH_METRICS, self.truth_metrics),
+            (tables.DIAGNOSTICS, self.diagnostics),
+        ]
+
+    def frames(self, spark: SparkSession) -> list[tuple[Table, DataFrame]]:
+        """The four tables as one-partition DataFrames."""
+        return [(table, to_frame(spark, table, rows)) for table, rows in self.rows]
+
+
+def evaluate(
+    inputs: Inputs,
+    conf: Config,
+    row_counts: Mapping[str, tuple[int, int]] | None = None,
+    history: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+) -> Evaluation:
+    """Everything this page's tables say about the night's attributions.
+
+    row_counts: (rejected, all) rows per input table; history: epochs of each trained model, for the training curves.
+    Cost: two scans of attribution and one join with truth_attribution, one explosion of propensities to journeys x
+    clusters rows (twice, aggregated in place), one scan of journey_scores. On the driver: groups x NUM_CELLS sums a
+    protocol, and at most exact.MAX_TOUCHES touches a method where there is truth.
+    """
+    found = auuc.scores(inputs.attribution)
+    sample = _truth_sample(inputs, found, conf)
+    predicted = predictions.predictions(inputs.journey_scores)
+    fits = predictions.model_fits(predicted)
+    lying = overlap.overlap(inputs.propensities, conf.propensity.max_weight)
+    sums, checks = _protocols(inputs, found, conf, models=sorted(set(fits) & set(found.by_method)))
+    uplift_rows: list[Row] = []
+    auuc_rows: list[Row] = []
+    for of_protocol in sums:
+        measured = auuc.measure(found, of_protocol, conf.evaluation, conf.seed)
+        methods = dict(found.by_method)
+        if sample is not None and of_protocol.protocol is not grouped.EXACT:
+            methods[auuc.TRUTH_METHOD] = exact.group_scores(sample, found)
+        uplift_rows += auuc.grouped_rows(found, measured, methods, conf.evaluation.interval)
+        auuc_rows += auuc.auuc_rows(found, measured, methods, conf.evaluation.interval)
+    truth_rows = [] if sample is None else list(exact.truth_metric_rows(sample, _null_clusters(inputs)))
+    checks += [
+        *diagnostics.coverage_checks(found.partial),
+        *diagnostics.overlap_checks(lying.buckets),
+        *diagnostics.model_checks(fits),
+        *diagnostics.outcome_checks(fits),
+        *diagnostics.rejected_checks(row_counts or {}, conf.ingest.max_rejected_rate),
+    ]
+    return Evaluation(
+        uplift_rows,
+        auuc_rows,
+        truth_rows + list(predictions.upload_auc_rows(predicted)),
+        [check.row() for check in checks],
+        _figures(uplift_rows, lying, sample, history or {}),
+    )
+
+
+def rollups(attribution: DataFrame) -> list[tuple[Table, DataFrame]]:
+    """attribution_by_item, _by_author and _by_cluster of one night's attribution."""
+    return [(table, rollup(attribution, table)) for table in tables.ROLLUPS]
+
+
+def to_frame(spark: SparkSession, table: Table, rows: Iterable[Row]) -> DataFrame:
+    """Small rows as a DataFrame in the table's schema, ordered by its key."""
+    ordered = sorted(rows, key=lambda row: tuple(row[k] for k in table.key))
+    values = [tuple(row[name] for name in table.column_names) for row in ordered]
+    return spark.createDataFrame(values, table.ddl).coalesce(1)
+
+
+def _protocols(
+    inputs: Inputs, found: auuc.Scores, conf: Config, models: Sequence[str]
+) -> tuple[list[grouped.GroupSums], list[diagnostics.Check]]:
+    """The sums of every protocol there are data for, and the checks of the withholding experiment."""
+    sums: list[grouped.GroupSums] = []
+    checks: list[diagnostics.Check] = []
+    if inputs.truth is not None:
+        touches = inputs.attribution.where(inputs.attribution.method == next(iter(found.by_method)))
+        rows = grouped.exact_rows(touches, inputs.truth, conf.seed)
+        sums.append(grouped.group_sums(rows, grouped.EXACT))
+    if inputs.withholdings is not None:
+        experiment, checks = _experiment(inputs, conf, models)
+        sums.append(experiment)
+    rows = grouped.observational_rows(inputs.journeys, inputs.propensities, conf.seed)
+    sums.append(grouped.group_sums(rows, grouped.OBSERVATIONAL))
+    return sums, checks
+
+
+def _experiment(
+    inputs: Inputs, conf: Config, models: Sequence[str]
+) -> tuple[grouped.GroupSums, list[diagnostics.Check]]:
+    """The experiment is small beside the log (its users alone): kept in memory over its three uses."""
+    assert inputs.withholdings is not None
+    if inputs.uploads is None:
+        raise ValueError(
+            "withholdings need the uploads of the outcome windows beside them: users without a journey count too; "
+            "pass Inputs.uploads"
+        )
+    hours = conf.journeys
+    windows = grouped.Windows(inputs.nights, hours.lookback_hours, hours.outcome_window_hours)
+    decided = grouped.decisions(inputs.withholdings, windows, conf.evaluation.p_withheld)
+    rows = grouped.randomised_rows(
+        decided, inputs.journeys, inputs.propensities, inputs.item_clusters, inputs.uploads, windows, conf.seed
+    ).persist()
+    try:
+        num_decisions = rows.count()
+        usable = rows.where("propensity_bucket is not null")
+        sums = grouped.group_sums(usable, grouped.RANDOMISED)
+        compared = withholding.compare(usable, inputs.attribution, models, sums, conf.evaluation, conf.seed)
+    finally:
+        rows.unpersist()
+    used = sums.rows_G.sum() / num_decisions if num_decisions else float("nan")
+    return sums, list(diagnostics.withholding_checks(compared, used))
+
+
+def _truth_sample(inputs: Inputs, found: auuc.Scores, conf: Config) -> exact.TruthSample | None:
+    if inputs.truth is None:
+        return None
+    return exact.truth_sample(inputs.attribution, inputs.truth, list(found.by_method), conf.seed)
+
+
+def _null_clusters(inputs: Inputs) -> NDArray[Any] | None:
+    """Clusters that inspire nobody (a row a cluster on the driver)."""
+    if inputs.truth_clusters is None:
+        return None
+    found = collect(inputs.truth_clusters.select("cluster", "strength"))
+    return np.unique(found["cluster"][found["strength"] == 0])
+
+
+def _figures(
+    uplift_rows: Sequence[Row],
+    lying: overlap.Overlap,
+    sample: exact.TruthSample | None,
+    history: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> dict[str, Figure]:
+    drawn = {"overlap.png": figures.overlap(lying, "Overlap: propensity of exposed and unexposed pairs")}
+    for protocol in dict.fromkeys(row["protocol"] for row in uplift_rows):
+        rows = [r for r in uplift_rows if r["protocol"] == protocol]
+        title = f"Uplift over treatment clusters, {rows[0]['estimand']} [{protocol}]"
+        drawn[f"uplift_{protocol}.png"] = figures.uplift_curves(rows, title)
+    if sample is not None:
+        bins = {m: exact.effect_bins(estimate, sample.ett_N) for m, estimate in sample.estimate_N.items()}
+        drawn["estimated_vs_true.png"] = figures.estimated_vs_true(bins, "Estimated and true effects of touches (ETT)")
+        by_cluster = exact.cluster_effects(sample)
+        drawn["effects_by_cluster.png"] = figures.effects_by_cluster(by_cluster, "Mean effect of a touch, by cluster")
+    if history:
+        drawn["training_curves.png"] = figures.training_curves(history, "Training")
+    return drawn

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from typing import Any
 
 from pyspark.ml.torch.distributor import TorchDistributor
 from pyspark.sql import SparkSession
 
 from almmta_spark import runner, tables
+from almmta_spark.config import TrainingConfig
 from almmta_spark.example_spec import ExampleSpec
 from almmta_spark.training import main as training
 from almmta_spark.training.request import FitRequest, FitResult
@@ -19,8 +20,8 @@ def run(night: runner.Night) -> None:
     spec = ExampleSpec.from_dict(night.meta(tables.TRAINING_EXAMPLES)["spec"])
     conf, history, metrics = night.conf, {}, {}
     refuse_missing_slots(night.spark, conf.training.num_ranks, conf.training.local_mode)
-    for variant in conf.training.variants:
-        request = FitRequest(
+    requests = [
+        FitRequest(
             dataset_url=night.path(tables.TRAINING_EXAMPLES),
             spec=spec,
             model=conf.model,
@@ -29,20 +30,21 @@ def run(night: runner.Night) -> None:
             seed=conf.seed,
             output_dir=night.model_folder(variant),
         )
-        clock = time.monotonic()
-        result = fit(night.spark, request)
-        history[variant] = [flat(record) for record in result.history]
-        metrics[variant] = {**result.metrics, "model_version": result.digest}
-        runner.log.info("  %-24s %12.1f s, model %s", variant, time.monotonic() - clock, result.digest[:12])
+        for variant in conf.training.variants
+    ]
+    for result in fit(night.spark, requests, conf.training):
+        history[result.variant] = [flat(record) for record in result.history]
+        metrics[result.variant] = {**result.metrics, "model_version": result.digest}
+        runner.log.info("  %-24s model %s", result.variant, result.digest[:12])
     night.note(history=history, models=metrics)
 
 
-def fit(spark: SparkSession, request: FitRequest) -> FitResult:
-    """Trains in processes of their own: beside the driver (local_mode), or one in a task slot of each executor core."""
+def fit(spark: SparkSession, requests: Sequence[FitRequest], conf: TrainingConfig) -> list[FitResult]:
+    """Trains one model after the other in one set of processes: beside the driver (local_mode), or one in a task slot."""
     use_gpu = spark.sparkContext.getConf().get("spark.task.resource.gpu.amount") is not None
-    launcher = TorchDistributor(request.training.num_ranks, request.training.local_mode, use_gpu)
-    launcher.run(training.run, request.to_json())
-    return FitResult.load(request.output_dir)  # the launcher's own return value is not reliable
+    launcher = TorchDistributor(conf.num_ranks, conf.local_mode, use_gpu)
+    launcher.run(training.run, *[request.to_json() for request in requests])
+    return [FitResult.load(r.output_dir) for r in requests]  # the launcher's own return value is not reliable
 
 
 def refuse_missing_slots(spark: SparkSession, num_ranks: int, local_mode: bool) -> None:

@@ -9,25 +9,9 @@ import mlflow
 import numpy as np
 import pytest
 
-from almmta_spark import config, runner, spark_tables, summary, tables
-from jobs import nightly, simulate
-
-DS = "2026-01-15"
-
-
-@pytest.fixture(scope="module")
-def night(spark, tmp_path_factory):
-    """One night of 3,000 users through every stage."""
-    root = tmp_path_factory.mktemp("night")
-    settings = [f"warehouse={root}/warehouse", "training.num_ranks=2", f"report_file={root}/run.json"]
-    conf = config.load("conf/test.yaml", settings)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        runner.run_stage(runner.Night(spark, conf, DS, "simulate"), simulate.stage)
-        for name, stage in nightly.STAGES.items():
-            runner.run_stage(runner.Night(spark, conf, DS, name), stage)
-        summary.show(spark, conf, DS, {"peak_gb": 1.0})
-    return conf
+from almmta_spark import config, runner, spark_tables, tables
+from jobs import nightly
+from tests.e2e.conftest import DS
 
 
 @pytest.fixture(scope="module")

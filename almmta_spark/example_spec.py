@@ -57,7 +57,7 @@ class ExampleSpec:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> ExampleSpec:
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
         for name in ("outcome_proxies", "intent_proxies"):
             values[name] = tuple(Signal(**s) for s in values[name])
         return cls(**values)

@@ -132,5 +132,5 @@ def _records(spark: SparkSession, conf: Config, table: tables.Table, ds: str) ->
     """A small aggregated table as records; None where the night has none."""
     if not spark_tables.exists(spark, conf, table, ds):
         return None
-    frame = spark_tables.read(spark, conf, table, ds).orderBy(*table.key).toPandas()  # buckets x methods: small
+    frame: pd.DataFrame = spark_tables.read(spark, conf, table, ds).orderBy(*table.key).toPandas()  # small
     return json.loads(frame.to_json(orient="records"))

@@ -40,7 +40,7 @@ def run(night: runner.Night) -> None:
 
 
 def fit(spark: SparkSession, requests: Sequence[FitRequest], conf: TrainingConfig) -> list[FitResult]:
-    """Trains one model after the other in one set of processes: beside the driver (local_mode), or one in a task slot."""
+    """One model after the other, in one set of processes: beside the driver (local_mode), or one in a task slot."""
     use_gpu = spark.sparkContext.getConf().get("spark.task.resource.gpu.amount") is not None
     launcher = TorchDistributor(conf.num_ranks, conf.local_mode, use_gpu)
     launcher.run(training.run, *[request.to_json() for request in requests])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -68,10 +69,10 @@ def covariate_statistics(training: DataFrame, num_rows: int, seed: int) -> tuple
     """Mean and standard deviation of each covariate over finite values; 0 and 1 where there are none or one value."""
     share = min(1.0, STATISTICS_JOURNEYS / max(num_rows, 1))
     part = F.pmod(F.xxhash64(F.lit(seed), F.lit("statistics"), "journey_id"), F.lit(1_000_000))
-    sample = training.where(part < max(1, round(share * 1_000_000))).select("journey_id", "covariates").toPandas()
-    # one order, so that sums are equal to the last bit
-    ordered = [x for _, x in sorted(zip(sample["journey_id"], sample["covariates"], strict=True), key=lambda r: r[0])]
-    return standardisation(np.array(ordered, dtype=np.float64))
+    sample = training.where(part < max(1, round(share * 1_000_000))).select("journey_id", "covariates")
+    found: pd.DataFrame = sample.toPandas()  # bounded, see STATISTICS_JOURNEYS
+    ordered = found.sort_values("journey_id")["covariates"]  # one order, so that sums are equal to the last bit
+    return standardisation(np.array(ordered.tolist(), dtype=np.float64))
 
 
 def standardisation(values_ND: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -41,7 +41,7 @@ def test_no_java_anywhere_says_what_to_install(tmp_path, monkeypatch):
 
 def test_an_old_system_java_is_passed_over(tmp_path, monkeypatch):
     java = Path(tmp_path) / "java"
-    java.write_text('#!/bin/sh\necho \'openjdk version "11.0.2"\' >&2\n')
+    java.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n")
     java.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert java_home._system() is None

@@ -6,11 +6,13 @@ from torch import nn
 
 from almmta_spark.config import ModelConfig
 from almmta_spark.example_spec import ExampleSpec
+from almmta_spark.model.backdoor import BackdoorModel
 from almmta_spark.model.batch import Batch
 from almmta_spark.model.effects import Effects
 from almmta_spark.model.latent import LatentModel
+from almmta_spark.model.paper import PaperModel
 
-VARIANTS: dict[str, type[nn.Module]] = {"latent": LatentModel}
+VARIANTS: dict[str, type[nn.Module]] = {"latent": LatentModel, "paper": PaperModel, "backdoor": BackdoorModel}
 
 __all__ = ["VARIANTS", "Batch", "Effects", "build"]
 
@@ -19,4 +21,6 @@ def build(variant: str, spec: ExampleSpec, conf: ModelConfig) -> nn.Module:
     """A freshly initialised model. ValueError for a variant nobody declared."""
     if variant not in VARIANTS:
         raise ValueError(f"training.variants must be out of {sorted(VARIANTS)}, got {variant!r}: correct the conf file")
+    if conf.intent_latent:
+        raise ValueError("model.intent_latent must be false, got True: no variant has a second latent yet")
     return VARIANTS[variant](spec, conf)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,8 +56,11 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on another device."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{k: v if v is None else v.to(device, non_blocking=non_blocking) for k, v in values.items()})
+        moved: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            moved[field.name] = value if value is None else value.to(device, non_blocking=non_blocking)
+        return Batch(**moved)
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, np.ndarray], spec: ExampleSpec) -> Batch:
@@ -75,12 +79,15 @@ class Batch:
         mask_BL = np.arange(length) < count_B[:, None]
 
         def scalar(name: str, dtype: type, default: float = 0) -> Tensor:
-            return torch.from_numpy(np.array(columns[name], dtype) if name in columns else np.full(rows, default, dtype))
+            given = columns[name] if name in columns else np.full(rows, default)
+            return torch.from_numpy(np.array(given, dtype))
 
         def vector(name: str, dtype: type, width: int, default: float = 0) -> Tensor:
             given = columns.get(name)
             if given is not None and given.shape != (rows, width):
-                raise ValueError(f"training_examples.{name} must be {rows} x {width}, got {given.shape}: rebuild examples")
+                raise ValueError(
+                    f"training_examples.{name} must be {rows} x {width}, got {given.shape}: rebuild the examples"
+                )
             return torch.from_numpy(np.full((rows, width), default, dtype) if given is None else np.array(given, dtype))
 
         def listed(name: str, dtype: type, default: float = 0) -> Tensor:

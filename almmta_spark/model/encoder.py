@@ -102,7 +102,7 @@ class StimulusEncoder(nn.Module):
     def stimulus_at_once(self, covariates_BD: Tensor) -> Tensor:
         """What a touch of each cluster just now would be to each journey, [B, K] (K is small beside L * R)."""
         inputs = covariates_BD if self.hidden is None else torch.tanh(self.hidden(covariates_BD))
-        return F.softplus(self.level + self.modulation(inputs) @ self.embedding_KR.T) * self.strength_K
+        return F.softplus(self.level + self.modulation(inputs) @ self.embedding_KR.T) * self.strength_K.clamp(min=0)
 
     def forward(self, batch: Batch) -> Stimuli:
         kept_BL = self.decay(batch.age_BL) * batch.mask_BL

@@ -17,7 +17,7 @@ from almmta_spark.model.quadrature import GaussHermite
 
 
 class ExposureFactor(nn.Module):
-    """Policy softmax_c(A X + pop + z x) for each touch, Normal(sqrt count; c0 + c . X + d x, sigma) for their number."""
+    """softmax_c(A X + pop + z x) for each touch, Normal(sqrt count; c0 + c . X + d x, sigma) for their number."""
 
     def __init__(self, spec: ExampleSpec, num_nodes: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Initialisation from an explicit generator, so that a seed gives equal weights on every rank and after meta tensors."""
+"""Initialisation from an explicit generator: a seed gives equal weights on every rank and after meta tensors."""
 
 from __future__ import annotations
 
@@ -46,3 +46,11 @@ def children(module: nn.Module, generator: torch.Generator | None) -> None:
         reset = getattr(child, "reset_parameters", None)
         if reset is not None and not isinstance(child, (nn.Linear, nn.Embedding)):
             reset(generator)
+
+
+def split_groups(
+    model: nn.Module, tables: list[nn.Parameter], leak: list[nn.Parameter]
+) -> dict[str, list[nn.Parameter]]:
+    """The model's parameters in three groups with learning rates of their own; together they are all of them."""
+    special = {id(p) for p in (*tables, *leak)}
+    return {"dense": [p for p in model.parameters() if id(p) not in special], "sparse": tables, "leak": leak}

@@ -58,7 +58,7 @@ class LatentModel(nn.Module):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         tables = [*self.encoder.tables(), self.direct.omega_K]
         tables += [] if self.exposure is None else self.exposure.tables()
-        return split_groups(self, tables, [] if self.leak is None else list(self.leak.parameters()))
+        return initialise.split_groups(self, tables, [] if self.leak is None else list(self.leak.parameters()))
 
     def forward(self, batch: Batch, progress: float = 1.0) -> dict[str, Tensor]:
         """Mean loss over the batch's rows and its terms; progress (share of training done) is not used here."""
@@ -77,7 +77,7 @@ class LatentModel(nn.Module):
 
     @torch.no_grad()
     def effects(self, batch: Batch) -> Effects:
-        """tau_k = sum_q w_q {sig(g0 + b (mu(T) + x_q)) - sig(g0 + b (mu(T without k) + x_q))}, one encoding for all k."""
+        """tau_k = sum_q w_q {sig(g0 + b (mu(T) + x_q)) - sig(g0 + b (mu(T without k) + x_q))}, from one encoding."""
         journey = self._encode(batch)
         with full_precision(batch.age_BL):
             deleted_BL = self.mediator(batch.covariates_BD, *journey.stimuli.without_each())
@@ -136,11 +136,3 @@ class OutcomeLeak(nn.Module):
 
     def forward(self, outcome_B: Tensor) -> Tensor:
         return outcome_B[:, None] * (self.kappa_J * self.free_J)
-
-
-def split_groups(
-    model: nn.Module, tables: list[nn.Parameter], leak: list[nn.Parameter]
-) -> dict[str, list[nn.Parameter]]:
-    """The model's parameters in three groups with learning rates of their own; together they are all of them."""
-    special = {id(p) for p in (*tables, *leak)}
-    return {"dense": [p for p in model.parameters() if id(p) not in special], "sparse": tables, "leak": leak}

@@ -49,6 +49,7 @@ class SignalEmission(nn.Module):
     """log p(signals | m) = sum_j Bernoulli or Poisson(a_j + l_j m + shift_j), kinds as the spec says."""
 
     count_J: Tensor
+    used_J: Tensor
 
     def __init__(self, signals: tuple[Signal, ...]) -> None:
         super().__init__()
@@ -75,8 +76,8 @@ class SignalEmission(nn.Module):
 
 
 def signal_log_likelihood(logit: Tensor, value: Tensor, count_J: Tensor, used_J: Tensor) -> Tensor:
-    """sum_j used_j [v logit - A(logit)] + constants; A = softplus (Bernoulli) or exp (Poisson, minus log v!)."""
-    bounded = logit.clamp(max=MAX_LOG_RATE)
-    partition = torch.where(count_J > 0, torch.exp(bounded), F.softplus(bounded))
+    """sum_j used_j [v logit - A(logit) - log v! (counts)], A = softplus (Bernoulli) or exp (Poisson)."""
+    bounded = torch.where(count_J > 0, logit.clamp(max=MAX_LOG_RATE), logit)
+    log_partition = torch.where(count_J > 0, torch.exp(logit.clamp(max=MAX_LOG_RATE)), F.softplus(bounded))
     constant = torch.lgamma(value + 1) * count_J
-    return ((value * bounded - partition - constant) * used_J).sum(-1)
+    return ((value * bounded - log_partition - constant) * used_J).sum(-1)

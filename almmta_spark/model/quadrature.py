@@ -13,10 +13,7 @@ def full_precision(like: Tensor) -> torch.autocast:
 
 
 class GaussHermite(nn.Module):
-    """E f(x), x ~ N(0, 1), as sum_q w_q f(x_q): exact for polynomials of degree 2Q-1.
-
-
-    """
+    """E f(x), x ~ N(0, 1), as sum_q w_q f(x_q): exact for polynomials of degree 2Q-1."""
 
     x_Q: Tensor
     w_Q: Tensor

@@ -1,21 +1,24 @@
-"""A trained model on disk: weights.pt, and model.json with everything needed to build it again. No pickles."""
+"""A trained model as two files, weights.pt and model.json, that load without running code from them."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from almmta_spark import config
+import almmta_spark.model as models
 from almmta_spark.config import ModelConfig
 from almmta_spark.example_spec import ExampleSpec
+
+WEIGHTS = "weights.pt"
+INFO = "model.json"
 
 
 def save(
@@ -26,41 +29,45 @@ def save(
     folder: str | Path,
     metrics: Mapping[str, float],
 ) -> str:
-    """Writes the model into a local folder and returns its digest: equal weights and settings have equal digests."""
+    """Writes the model into the folder, each file by one rename; returns its digest, a function of what is in it."""
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    info = {"variant": variant, "spec": json.loads(spec.to_json()), "model": dataclasses.asdict(conf)}
-    digest = _digest(state, info)
-    content = io.BytesIO()
-    torch.save(state, content)
-    (path / "weights.pt").write_bytes(content.getvalue())
-    text = json.dumps({**info, "digest": digest, "metrics": dict(metrics)}, sort_keys=True, indent=1)
-    (path / "model.json").write_text(text)
+    described = {"variant": variant, "spec": json.loads(spec.to_json()), "model": dataclasses.asdict(conf)}
+    digest = _digest(state, described)
+    torch.save(state, path / f".{WEIGHTS}")
+    info = {**described, "digest": digest, "metrics": dict(metrics)}
+    (path / f".{INFO}").write_text(json.dumps(info, indent=1, sort_keys=True))
+    os.replace(path / f".{WEIGHTS}", path / WEIGHTS)
+    os.replace(path / f".{INFO}", path / INFO)
     return digest
 
 
 def load(folder: str | Path) -> tuple[nn.Module, ExampleSpec, dict[str, Any]]:
-    """(model in evaluation mode, spec, what model.json says). ValueError where the files do not belong together."""
-    from almmta_spark.model import build
-
+    """(model in eval mode on the CPU, its spec, model.json). ValueError where a file is missing or altered."""
     path = Path(folder)
-    info = json.loads((path / "model.json").read_text())
-    spec = ExampleSpec.from_dict(info["spec"])
-    conf = config.from_dict({"model": info["model"]}).model
-    model = build(info["variant"], spec, conf)
-    state = torch.load(path / "weights.pt", map_location="cpu", weights_only=True)
+    for name in (WEIGHTS, INFO):
+        if not (path / name).is_file():
+            raise ValueError(f"no {name} in {path}: train a model into it first")
+    info = json.loads((path / INFO).read_text())
+    state = torch.load(path / WEIGHTS, map_location="cpu", weights_only=True)
     found = _digest(state, {name: info[name] for name in ("variant", "spec", "model")})
     if found != info["digest"]:
-        raise ValueError(f"{path}: weights.pt has digest {found[:12]}, model.json says {info['digest'][:12]}: train again")
+        raise ValueError(
+            f"{path}: weights and settings have digest {found[:12]}, model.json says {info['digest'][:12]}: "
+            "the files are damaged or of two models; train again"
+        )
+    spec = ExampleSpec.from_dict(info["spec"])
+    model = models.build(info["variant"], spec, ModelConfig(**info["model"]))
     model.load_state_dict(state)
     return model.eval(), spec, info
 
 
-def _digest(state: Mapping[str, torch.Tensor], info: Mapping[str, Any]) -> str:
-    """SHA-256 of the settings and of every weight's name, shape and bytes."""
-    seen = hashlib.sha256(json.dumps(info, sort_keys=True).encode())
+def _digest(state: Mapping[str, Tensor], described: Mapping[str, Any]) -> str:
+    """SHA-256 of the settings and of every tensor's name, type, shape and bytes, in order of name."""
+    total = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     for name in sorted(state):
-        seen.update(f"{name} {tuple(state[name].shape)} {state[name].dtype}".encode())
-        seen.update(state[name].numpy().tobytes())
-    return seen.hexdigest()
+        value = state[name]
+        total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        total.update(value.numpy().tobytes())
+    return total.hexdigest()

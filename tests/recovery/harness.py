@@ -79,7 +79,9 @@ def simulate(world_name: str, num_users: int, seed: int, world: worlds.World | N
     return Night(spec, columns, packed(effects))
 
 
-def _matches(columns: dict[str, np.ndarray], content: np.ndarray, outcome: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+def _matches(
+    columns: dict[str, np.ndarray], content: np.ndarray, outcome: np.ndarray, seed: int
+) -> dict[str, np.ndarray]:
     """An upload resembles one touch of its journey (by chance which), plus noise; negatives are any clusters."""
     generator = np.random.default_rng(seed)
     rows = np.arange(len(outcome))
@@ -91,7 +93,9 @@ def _matches(columns: dict[str, np.ndarray], content: np.ndarray, outcome: np.nd
         "match_score": np.where(has, 0.9, 0).astype(np.float32),
         "has_upload_embedding": has.astype(np.int32),
         "upload_embedding": np.where(has[:, None], upload, 0).astype(np.float32),
-        "negative_cluster_index": np.where(has[:, None], generator.integers(0, worlds.NUM_CLUSTERS, (len(rows), 4)), -1),
+        "negative_cluster_index": np.where(
+            has[:, None], generator.integers(0, worlds.NUM_CLUSTERS, (len(rows), 4)), -1
+        ),
     }
 
 
@@ -133,7 +137,7 @@ def fit(night: Night, variant: str, conf: ModelConfig, training: TrainingConfig,
             schedule.step()
             step += 1
             _update_average(average, model, step, steps, training.ema_decay)
-            history.append(float(loss))
+            history.append(float(loss.detach()))
     with torch.no_grad():
         for target, value in zip(model.parameters(), average, strict=True):
             target.copy_(value)

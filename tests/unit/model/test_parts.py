@@ -1,0 +1,262 @@
+"""The parts against slow arithmetic done by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit, gammaln
+from scipy.stats import norm
+
+from almmta_spark.config import ModelConfig
+from almmta_spark.model import Batch, build, losses
+from almmta_spark.model.contrastive import ContrastivePairs
+from almmta_spark.model.encoder import cluster_counts, concave_link
+from almmta_spark.model.exposure import ExposureFactor
+from almmta_spark.model.frontdoor import frontdoor_sum, journey_bucket
+from almmta_spark.model.grad_reversal import ramp, reverse_gradient
+from almmta_spark.model.quadrature import GaussHermite
+from tests.unit.model.conftest import SPEC, make_columns
+
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
+WEIGHTS = WEIGHTS / WEIGHTS.sum()
+
+
+def perturbed(conf: ModelConfig) -> torch.nn.Module:
+    model = build("latent", SPEC, conf)
+    generator = torch.Generator().manual_seed(2)
+    model.reset_parameters(generator)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def softplus(x: np.ndarray) -> np.ndarray:
+    return np.logaddexp(0, x)
+
+
+@pytest.mark.parametrize("leak", [False, True])
+def test_the_loss_equals_a_slow_quadrature(leak, columns, batch):
+    model = perturbed(ModelConfig(outcome_leak=leak, exposure_factor=False, sparsity=0.0))
+    p = {k: v.detach().numpy().astype(float) for k, v in model.state_dict().items()}
+    total = 0.0
+    for i, n in enumerate(columns["num_touches"]):
+        x, y = columns["covariates"][i].astype(float), float(columns["outcome"][i])
+        stimulus = omega = 0.0
+        for c, age in zip(columns["cluster_index"][i, :n], columns["age_hours"][i, :n], strict=True):
+            mix = np.exp(p["encoder.decay_mix"]) / np.exp(p["encoder.decay_mix"]).sum()
+            decay = (mix * np.exp(-softplus(p["encoder.decay_rate"]) / 12 * float(age))).sum()
+            u = p["encoder.level"] + (p["encoder.modulation.weight"] @ x) @ p["encoder.embedding_KR"][c]
+            stimulus += max(p["encoder.strength_K"][c], 0) * softplus(u) * decay
+            omega += p["direct.omega_K"][c]
+        rho = 1 - softplus(p["mediator.one_minus_rho"])
+        mu = p["mediator.baseline.weight"][0] @ x + p["mediator.baseline.bias"][0]
+        mu += softplus(p["mediator.alpha"]) * ((1 + stimulus) ** rho - 1) / rho
+        g0 = p["direct.linear.weight"][0] @ x + p["direct.linear.bias"][0] + omega
+        slope = softplus(p["slope.linear.weight"][0] @ x + p["slope.linear.bias"][0])
+        likelihood = 0.0
+        for node, weight in zip(NODES, WEIGHTS, strict=True):
+            logit = p["proxies.intercept_J"] + p["proxies.loading_J"] * (mu + node)
+            if leak:
+                logit = logit + y * p["leak.kappa_J"] * np.array([1, 0, 1])
+            v = columns["outcome_proxies"][i].astype(float)
+            logs = v[:2] * logit[:2] - softplus(logit[:2])
+            log_p = logs.sum() + v[2] * logit[2] - np.exp(logit[2]) - gammaln(v[2] + 1)
+            outcome = expit(g0 + slope * (mu + node))
+            likelihood += weight * np.exp(log_p) * (outcome if y else 1 - outcome)
+        total -= np.log(likelihood)
+    assert float(model(batch)["loss"]) == pytest.approx(total / len(columns["num_touches"]), rel=1e-4)
+
+
+def test_the_exposure_likelihood_equals_a_slow_quadrature(columns, batch):
+    factor = ExposureFactor(SPEC, 9)
+    generator = torch.Generator().manual_seed(4)
+    factor.reset_parameters(generator)
+    with torch.no_grad():
+        for parameter in factor.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    p = {k: v.detach().numpy().astype(float) for k, v in factor.state_dict().items()}
+    w_hat, log_p = factor(batch.covariates_BD, cluster_counts(batch, 5))
+    for i, n in enumerate(columns["num_touches"]):
+        x = columns["covariates"][i].astype(float)
+        at_node = []
+        for node in NODES:
+            policy = np.exp(p["taste_KD"] @ x + p["popularity_K"] + p["served_K"] * node)
+            chosen = np.prod([policy[c] / policy.sum() for c in columns["cluster_index"][i, :n]])
+            mean = p["count_mean.weight"][0] @ x + p["count_mean.bias"][0] + p["count_slope"] * node
+            at_node.append(chosen * norm.pdf(np.sqrt(n), mean, np.exp(p["count_log_sd"])))
+        joint = WEIGHTS * np.array(at_node)
+        assert float(log_p[i]) == pytest.approx(np.log(joint.sum()), rel=1e-4, abs=1e-4)
+        assert float(w_hat[i]) == pytest.approx((joint * NODES).sum() / joint.sum(), rel=1e-3, abs=1e-4)
+
+
+def test_the_outcome_does_not_bend_the_exposure_factor(batch):
+    model = perturbed(ModelConfig(sparsity=0.0))
+    counts = cluster_counts(batch, 5)
+    w_hat, _ = model.exposure(batch.covariates_BD, counts)
+    assert not w_hat.requires_grad
+
+
+def test_gradient_reversal_turns_the_sign_and_scales():
+    value = torch.tensor([1.0, -2.0], requires_grad=True)
+    passed = reverse_gradient(value, 0.7)
+    assert torch.equal(passed, value)
+    (passed * torch.tensor([3.0, 5.0])).sum().backward()
+    torch.testing.assert_close(value.grad, torch.tensor([-2.1, -3.5]))
+
+
+def test_the_adversary_ramp_runs_from_zero_to_one():
+    assert ramp(0.0) == 0.0
+    assert ramp(0.5) == pytest.approx(2 / (1 + math.exp(-5)) - 1)
+    assert ramp(1.0) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_reversal_makes_the_mediator_worse_for_the_discriminator(batch):
+    """One plain gradient step on the adversary's term alone raises that term when only the mediator moves."""
+    model = build("paper", SPEC, ModelConfig())
+    with torch.no_grad():
+        model.discriminator.out.weight.fill_(0.3)
+    mu = torch.tensor([0.2, 1.0, -0.5, 0.4, 2.0, 0.1], requires_grad=True)
+
+    def term(value: torch.Tensor) -> torch.Tensor:
+        return losses.adversary_nll(model.discriminator(reverse_gradient(value, 1.0)[:, None]), batch.outcome_B).mean()
+
+    before = term(mu)
+    before.backward()
+    assert float(term((mu - 0.1 * mu.grad).detach())) > float(before.detach())
+
+
+def test_info_nce_equals_the_hand_computation():
+    positive, negatives = torch.tensor([1.0, 0.0]), torch.tensor([[0.5, -1.0], [2.0, -torch.inf]])
+    by_hand = [
+        -math.log(math.exp(1) / (math.exp(1) + math.exp(0.5) + math.exp(-1))),
+        -math.log(1 / (1 + math.exp(2))),
+    ]
+    torch.testing.assert_close(losses.info_nce(positive, negatives), torch.tensor(by_hand))
+
+
+def test_contrastive_pairs_equal_the_hand_computation(columns, batch):
+    conf = ModelConfig(embedding_dim=3, contrastive_temperature=0.5)
+    pairs = ContrastivePairs(SPEC, conf)
+    generator = torch.Generator().manual_seed(5)
+    pairs.reset_parameters(generator)
+    embedding = torch.randn(5, 3, generator=generator)
+    touch = (pairs.touch.weight @ embedding.T).T.detach().numpy()
+    rows = np.flatnonzero(columns["match_position"] >= 0)
+    clusters = columns["cluster_index"][rows, columns["match_position"][rows]]
+    total = 0.0
+    for row, own in zip(rows, clusters, strict=True):
+        upload = pairs.upload.weight.detach().numpy() @ columns["upload_embedding"][row]
+
+        def similarity(c: int, upload: np.ndarray = upload) -> float:
+            return float(touch[c] @ upload / np.linalg.norm(touch[c]) / np.linalg.norm(upload) / 0.5)
+
+        negatives = [c for c in clusters if c != own]
+        negatives += [c for c in columns["negative_cluster_index"][row] if c >= 0 and c != own]
+        denominator = math.exp(similarity(own)) + sum(math.exp(similarity(c)) for c in negatives)
+        total -= math.log(math.exp(similarity(own)) / denominator)
+    assert float(pairs(batch, embedding)) == pytest.approx(total / batch.size, rel=1e-4)
+
+
+def test_the_frontdoor_sum_equals_a_loop():
+    g0, push = torch.randn(4, 3), torch.randn(4, 2)
+    loop = [[sum(expit(float(g0[i, n] + push[i, k])) for n in range(3)) / 3 for k in range(2)] for i in range(4)]
+    torch.testing.assert_close(frontdoor_sum(g0, push), torch.tensor(loop, dtype=torch.float32))
+    torch.testing.assert_close(frontdoor_sum(g0, push[:, 0]), torch.tensor(loop, dtype=torch.float32)[:, 0])
+
+
+@pytest.mark.parametrize("mode", ["batch", "bucket", "match"])
+def test_neighbours_are_other_journeys_with_and_without_upload(mode):
+    """A function of the journey, not of its batch, and of the same bucket first where the mode says so."""
+    model = build("paper", SPEC, ModelConfig(frontdoor_neighbours=mode, num_neighbours=2))
+    seen = Batch.from_columns(make_columns(3, 6), SPEC)
+    counts = cluster_counts(seen, 5)
+    model.train()(seen)
+    content = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    chosen = model.bank.neighbours(seen, counts, content)
+    for i in range(6):
+        alone = Batch.from_columns({k: v[i : i + 1] for k, v in make_columns(3, 6).items()}, SPEC)
+        assert torch.equal(model.bank.neighbours(alone, cluster_counts(alone, 5), content)[0], chosen[i])
+    if mode == "bucket":
+        bucket = journey_bucket(seen)
+        for i in range(6):
+            others = [j for j in range(6) if j != i and bucket[j] == bucket[i]]
+            expected = {tuple(counts[j].tolist()) for j in others}
+            found = {tuple(c.tolist()) for c in chosen[i]}
+            assert found <= expected if len(others) >= 2 else expected <= found
+
+
+def test_gauss_hermite_integrates_polynomials_exactly():
+    nodes = GaussHermite(9)
+    for power, moment in ((0, 1), (2, 1), (4, 3), (6, 15), (7, 0)):
+        assert float((nodes.w_Q * nodes.x_Q**power).sum()) == pytest.approx(moment, abs=1e-3)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.floats(0, 40), min_size=2, max_size=8), st.floats(-2, 1))
+def test_the_link_rises_and_flattens(totals, rho):
+    s = torch.tensor(sorted(totals), dtype=torch.float64)
+    value = concave_link(s, torch.tensor(rho, dtype=torch.float64))
+    assert (value.diff() >= -1e-9).all()
+    assert float(concave_link(torch.zeros(1), torch.tensor(rho))) == 0.0
+    steps = torch.linspace(0, 40, 9, dtype=torch.float64)
+    assert (concave_link(steps, torch.tensor(rho, dtype=torch.float64)).diff().diff() <= 1e-9).all()
+
+
+def test_the_link_is_continuous_and_differentiable_in_rho_at_zero():
+    s = torch.tensor([0.5, 3.0, 30.0], dtype=torch.float64)
+    for rho in (0.0, 0.999e-3, 1.001e-3, -1e-5):
+        r = torch.tensor(rho, dtype=torch.float64, requires_grad=True)
+        value = concave_link(s, r)
+        exact = torch.log1p(s) if rho == 0 else ((1 + s) ** rho - 1) / rho
+        torch.testing.assert_close(value.detach(), exact, rtol=1e-5, atol=1e-6)
+        value.sum().backward()
+        assert float(r.grad) == pytest.approx(float((torch.log1p(s) ** 2 / 2).sum()), rel=1e-2)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000))
+def test_latent_deletions_never_raise_the_outcome_without_a_signed_term(seed):
+    """g_k >= 0, alpha > 0 and b > 0: a touch can only inspire."""
+    model = build("latent", SPEC, ModelConfig())
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    effects = model.effects(Batch.from_columns(make_columns(seed), SPEC))
+    assert (effects.removal_effect_BL >= -1e-6).all()
+    assert ((effects.p_outcome_B >= 0) & (effects.p_outcome_B <= 1)).all()
+
+
+def test_a_strength_pushed_below_zero_is_exactly_silent_and_can_come_back(batch):
+    model = build("latent", SPEC, ModelConfig())
+    with torch.no_grad():
+        model.encoder.strength_K[2] = -0.5
+    assert not model.encoder.stimulus_at_once(batch.covariates_BD)[:, 2].any()
+    model(batch)["loss"].backward()
+    assert float(model.encoder.strength_K[2].detach()) == 0.0
+    assert float(model.encoder.strength_K.grad[2]) != 0.0
+
+
+def test_a_wrong_batch_is_refused_with_its_column(columns):
+    with pytest.raises(ValueError, match="age_hours is missing"):
+        Batch.from_columns({k: v for k, v in columns.items() if k != "age_hours"}, SPEC)
+    with pytest.raises(ValueError, match="cluster_index"):
+        Batch.from_columns(columns | {"cluster_index": columns["cluster_index"] + 5}, SPEC)
+    with pytest.raises(ValueError, match="num_touches"):
+        Batch.from_columns(columns | {"num_touches": np.full(6, 7)}, SPEC)
+    with pytest.raises(ValueError, match="covariates"):
+        Batch.from_columns(columns | {"covariates": columns["covariates"][:, :2]}, SPEC)
+
+
+def test_outcome_side_columns_may_be_missing_when_scoring(columns, batch):
+    needed = ("journey_id", "covariates", "num_touches", "cluster_index", "age_hours", "propensity_bucket")
+    bare = Batch.from_columns({k: columns[k] for k in needed}, SPEC)
+    model = perturbed(ModelConfig())
+    assert torch.equal(model.effects(bare).removal_effect_BL, model.effects(batch).removal_effect_BL)
+    assert (bare.match_position_B == -1).all()

@@ -94,8 +94,8 @@ def _with_nearest(batch: pa.RecordBatch, label_K: NDArray[np.int32], centroid_KE
         for e in range(x_NE.shape[1]):  # sums one term at a time: the same bits whatever the batch
             distance_NK += (x_NE[:, e, None] - centroid_KE[None, :, e]) ** 2
         label_N[missing_N] = label_K[distance_NK.argmin(axis=1)]
-    position = batch.schema.get_field_index("cluster")
-    return batch.set_column(position, "cluster", pa.array(label_N, pa.int32()))
+    columns = {name: batch.column(name) for name in batch.schema.names}
+    return pa.RecordBatch.from_pydict({**columns, "cluster": pa.array(label_N, pa.int32())})
 
 
 def _spread_out(x_NE: Array, num_clusters: int, random: np.random.Generator) -> Array:

@@ -39,6 +39,13 @@ class Inputs:
     """truth_attribution of the nights (simulator only)."""
     truth_clusters: DataFrame | None = None
 
+    def __post_init__(self) -> None:
+        if self.withholdings is not None and self.uploads is None:
+            raise ValueError(
+                "table withholdings needs the uploads of the outcome windows beside it (users without a journey count "
+                "too): pass Inputs.uploads"
+            )
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -143,12 +150,7 @@ def _experiment(
     inputs: Inputs, conf: Config, models: Sequence[str]
 ) -> tuple[grouped.GroupSums, list[diagnostics.Check]]:
     """The experiment is small beside the log (its users alone): kept in memory over its three uses."""
-    assert inputs.withholdings is not None
-    if inputs.uploads is None:
-        raise ValueError(
-            "withholdings need the uploads of the outcome windows beside them: users without a journey count too; "
-            "pass Inputs.uploads"
-        )
+    assert inputs.withholdings is not None and inputs.uploads is not None
     hours = conf.journeys
     windows = grouped.Windows(inputs.nights, hours.lookback_hours, hours.outcome_window_hours)
     decided = grouped.decisions(inputs.withholdings, windows, conf.evaluation.p_withheld)

@@ -126,7 +126,7 @@ def test_unusable_and_unplaced_decisions_are_marked_and_do_not_count(spark, smal
         },
     ]
     withholdings = clean.unionByName(clean).unionByName(frame(spark, tables.WITHHOLDINGS, dirt + outside))
-    rows = randomised(spark, small_night.inputs, withholdings=withholdings)
+    rows = randomised(spark, small_night.inputs, withholdings=withholdings).persist()
     assert rows.count() == len(small_night.decisions) + 4
     sums = grouped.group_sums(counted(rows), grouped.RANDOMISED)
     assert_equal_uplifts(uplifts(sums), slow_contrast(small_night.decisions, "kept", "weight", "outcome"))

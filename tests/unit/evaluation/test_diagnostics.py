@@ -1,0 +1,71 @@
+"""Verdicts: each check warns on its bad side and passes on its good one."""
+
+import math
+
+import pytest
+
+from almmta_spark.evaluation import diagnostics
+from almmta_spark.evaluation.overlap import BucketOverlap
+from almmta_spark.evaluation.predictions import Fit, ModelFit
+from almmta_spark.evaluation.withholding import Comparison
+
+GOOD_FIT = ModelFit(Fit(9000, 900, -1.0, 0.10, 0.01), Fit(1000, 100, -1.0, 0.09, 0.01), 0.2)
+
+
+def verdicts(checks):
+    return {check.name: check.verdict for check in checks}
+
+
+def test_a_healthy_night_passes_everything():
+    bucket = BucketOverlap(pairs=1000, exposed=200, predicted=205.0, effective_exposed=150.0, clipped=3)
+    checks = [
+        *diagnostics.overlap_checks({0: bucket}),
+        *diagnostics.model_checks({"latent": GOOD_FIT}),
+        *diagnostics.outcome_checks({"latent": GOOD_FIT}),
+        *diagnostics.rejected_checks({"exposures": (1, 1000)}, 0.05),
+        *diagnostics.withholding_checks({"latent": Comparison(0.01, 0.001, -0.002, 0.004, 5000.0)}, 1.0),
+    ]
+    assert set(verdicts(checks).values()) == {"pass"}
+    assert len(verdicts(checks)) == len(checks) == 10
+
+
+def test_bad_overlap_warns_per_bucket():
+    thin = BucketOverlap(pairs=1000, exposed=200, predicted=400.0, effective_exposed=20.0, clipped=100)
+    empty = BucketOverlap(pairs=10, exposed=0, predicted=0.1, effective_exposed=0.0, clipped=0)
+    found = verdicts(diagnostics.overlap_checks({0: thin, 1: empty}))
+    assert set(found.values()) == {"warn"} and len(found) == 5
+
+
+@pytest.mark.parametrize(
+    ("training_gain", "held_out_gain", "noise", "verdict"),
+    [(0.30, 0.05, 0.01, "warn"), (0.30, 0.05, 0.12, "pass"), (0.05, 0.30, 0.01, "pass"), (0.3, math.nan, 0.1, "warn")],
+)
+def test_overfit_warns_beyond_the_noise_of_the_held_out_half(training_gain, held_out_gain, noise, verdict):
+    fit = ModelFit(Fit(9000, 900, -1.0, training_gain, 0.01), Fit(900, 90, -1.0, held_out_gain, noise), math.nan)
+    assert verdicts(diagnostics.model_checks({"m": fit})) == {"overfit/m": verdict}
+
+
+def test_silent_proxies_warn():
+    silent = ModelFit(GOOD_FIT.training, GOOD_FIT.held_out, 0.05)
+    assert verdicts(diagnostics.model_checks({"latent": silent}))["proxy_reliability/latent"] == "warn"
+
+
+def test_rejected_rows_warn_at_half_of_what_stops_the_night():
+    found = verdicts(diagnostics.rejected_checks({"a": (1, 100), "b": (3, 100), "c": (6, 100), "d": (0, 0)}, 0.05))
+    assert list(found.values()) == ["pass", "warn", "fail", "pass"]
+
+
+def test_an_experiment_that_contradicts_the_model_warns_and_says_by_how_much():
+    beside = Comparison(predicted=0.01, shortfall=0.02, lower=0.005, upper=0.035, decisions_needed=0.0)
+    below = Comparison(predicted=0.01, shortfall=-0.02, lower=-0.035, upper=-0.005, decisions_needed=12345.6)
+    checks = {c.name: c for c in diagnostics.withholding_checks({"a": beside, "b": below}, 0.5)}
+    assert checks["withholding_rows_used"].verdict == "warn"
+    for method in "ab":
+        assert checks[f"withholding_shortfall/{method}"].verdict == "warn"
+        assert checks[f"withholding_shortfall/{method}"].value == pytest.approx(0.005)
+    assert "12,346 decisions" in checks["withholding_shortfall/b"].advice
+
+
+def test_rows_have_nulls_and_not_nan():
+    check = diagnostics.Check("x", math.nan, 1.0, "do")
+    assert check.row() == {"name": "x", "value": None, "threshold": 1.0, "verdict": "warn", "advice": "do"}

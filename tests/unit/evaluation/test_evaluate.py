@@ -1,0 +1,142 @@
+"""The whole evaluation of a small night: its tables, and what changes them."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from pyspark.sql import functions as F
+
+from almmta_spark import tables
+from almmta_spark.causal import truth
+from almmta_spark.config import Config, EvaluationConfig
+from almmta_spark.evaluation import exact, stage
+
+CONF = Config(evaluation=EvaluationConfig(min_group_rows=5, bootstrap_replicates=20))
+HISTORY = {"latent": [{"epoch": 1, "train_loss": 1.0}]}
+
+
+@pytest.fixture(scope="module")
+def found(small_night):
+    return stage.evaluate(small_night.inputs, CONF, {"exposures": (2, 100)}, HISTORY)
+
+
+def test_the_tables_are_as_declared_and_keyed(spark, found):
+    for table, frame in found.frames(spark):
+        rows = frame.collect()
+        assert [(f.name, f.dataType.simpleString()) for f in frame.schema] == [(c.name, c.type) for c in table.columns]
+        assert len({tuple(r[k] for k in table.key) for r in rows}) == len(rows) > 0
+
+
+def test_every_method_is_measured_under_every_protocol(found):
+    measured = {(r["method"], r["protocol"]) for r in found.auuc_by_bucket}
+    methods = ("last_touch", "linear", "latent")
+    protocols = ("exact", "randomised", "observational")
+    assert measured == {(m, p) for m in methods for p in protocols} | {("truth", p) for p in protocols[1:]}
+    assert {r["propensity_bucket"] for r in found.auuc_by_bucket} == {-1, 0, 1}
+    estimands = {r["protocol"]: r["estimand"] for r in found.grouped_uplift}
+    assert estimands["exact"] == estimands["randomised"] and "not causal" in estimands["observational"]
+
+
+def test_a_nearly_right_method_is_near_the_oracle_and_above_the_heuristics(found):
+    for bucket in (-1, 0, 1):
+        of = {
+            r["method"]: r["auuc_normalised"]
+            for r in found.auuc_by_bucket
+            if r["protocol"] == "exact" and r["propensity_bucket"] == bucket
+        }
+        assert of["latent"] > 0.95 and of["latent"] > max(of["linear"], of["last_touch"])
+
+
+def test_scores_are_mean_effects_over_all_touches_of_the_group(found, small_night):
+    touches = small_night.touches
+    for row in found.grouped_uplift:
+        if row["method"] == "latent":
+            of = touches[(touches.propensity_bucket == row["propensity_bucket"]) & (touches.cluster == row["cluster"])]
+            assert row["score"] == pytest.approx(of.latent.mean(), abs=1e-9) and row["touches"] == len(of)
+
+
+def test_truth_metrics_are_those_of_the_touches_with_known_effects(found, small_night):
+    known = small_night.touches[small_night.touches.truth]
+    rows = {r["metric"]: r for r in found.truth_metrics if r["method"] == "latent"}
+    expected = truth.against_truth(known.latent, known.ett, known.journey_id)
+    expected |= truth.against_truth(known.latent, known.ate_x, known.journey_id, "_ate")
+    expected["null_share"] = truth.null_share(known.latent, known.cluster > 0)
+    for name, value in expected.items():
+        assert rows[name]["value"] == pytest.approx(value, rel=1e-6) and rows[name]["n"] == len(known)
+    assert set(rows) == {*expected, "upload_auc_logged"}
+
+
+def test_diagnostics_cover_what_the_night_has(found):
+    names = {r["name"].split("/")[0] for r in found.diagnostics}
+    assert names == {
+        "withholding_rows_used", "withholding_shortfall", "effective_sample_share", "propensity_calibration",
+        "clipped_weight_share", "overfit", "proxy_reliability", "num_outcomes", "base_rate", "rejected_rate",
+    }  # fmt: skip
+    assert all(r["verdict"] in ("pass", "warn", "fail") and r["advice"] for r in found.diagnostics)
+
+
+def test_every_figure_is_drawn(found):
+    assert set(found.figures) == {
+        "overlap.png", "uplift_exact.png", "uplift_randomised.png", "uplift_observational.png",
+        "estimated_vs_true.png", "effects_by_cluster.png", "training_curves.png",
+    }  # fmt: skip
+
+
+def test_rows_are_equal_to_the_last_bit_whatever_the_order_of_the_input(found, small_night):
+    inputs = small_night.inputs
+    shuffled = {
+        name: getattr(inputs, name).repartition(5, F.xxhash64(F.lit(name), "user_id"))
+        for name in ("attribution", "journeys", "propensities", "journey_scores", "withholdings", "truth", "uploads")
+    }
+    again = stage.evaluate(dataclasses.replace(inputs, **shuffled), CONF, {"exposures": (2, 100)})
+    assert again.rows == found.rows
+
+
+def test_real_logs_of_pooled_nights_have_one_protocol_and_name_methods_with_holes(small_night):
+    """No truth, no experiment, two nights, and a method that lacks a cluster."""
+    inputs = small_night.inputs
+    pooled = {
+        name: getattr(inputs, name)
+        .withColumn("ds", F.lit("2026-01-14"))
+        .withColumn("journey_id", F.col("journey_id") + 1)
+        .unionByName(getattr(inputs, name).withColumn("ds", F.lit("2026-01-15")))
+        for name in ("attribution", "journeys", "propensities", "journey_scores")
+    }
+    pooled["attribution"] = pooled["attribution"].where("method != 'linear' or cluster > 0")
+    absent = dict.fromkeys(("withholdings", "uploads", "truth", "truth_clusters"))
+    found = stage.evaluate(dataclasses.replace(inputs, **pooled, **absent, nights=["2026-01-14", "2026-01-15"]), CONF)
+    assert {(r["protocol"], r["method"]) for r in found.auuc_by_bucket} == {
+        ("observational", "last_touch"),
+        ("observational", "latent"),
+    }
+    assert {r["metric"] for r in found.truth_metrics} == {"upload_auc_logged"}
+    assert sum(r["n"] for r in found.grouped_uplift if r["method"] == "latent") == 2 * len(small_night.pairs)
+    (named,) = [r for r in found.diagnostics if r["name"] == "method_coverage/linear"]
+    assert named["verdict"] == "warn" and 0.5 < named["value"] < 1
+
+
+def test_large_truth_is_sampled_by_whole_users(small_night, monkeypatch):
+    inputs = small_night.inputs
+    known = small_night.touches[small_night.touches.truth]
+    monkeypatch.setattr(exact, "MAX_TOUCHES", len(known) // 2)
+    sample = exact.truth_sample(inputs.attribution, inputs.truth, ["latent", "linear"], seed=0)
+    assert 0.35 * len(known) < len(sample.ett_N) < 0.65 * len(known)
+    whole = known[known.journey_id.isin(sample.journey_N)]
+    assert len(whole) == len(sample.ett_N)
+    by_touch = known.set_index("touch_id").sort_index()
+    assert np.isin(sample.estimate_N["latent"], by_touch.latent).all()
+
+
+def test_an_experiment_without_uploads_is_refused(small_night):
+    with pytest.raises(ValueError, match="uploads"):
+        dataclasses.replace(small_night.inputs, uploads=None)
+
+
+def test_no_attribution_is_refused(small_night):
+    empty = small_night.inputs.attribution.limit(0)
+    with pytest.raises(ValueError, match="table attribution"):
+        stage.evaluate(dataclasses.replace(small_night.inputs, attribution=empty), CONF)
+
+
+def test_every_output_table_is_among_the_declared_ones(found):
+    assert {t for t, _ in found.rows} <= set(tables.OUTPUTS)

@@ -1,0 +1,74 @@
+"""What is read off journey_scores, against scikit-learn and direct sums."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from almmta_spark.evaluation import predictions
+
+
+@pytest.fixture(scope="module")
+def scored():
+    rng = np.random.default_rng(0)
+    n = 2000
+    p = 1 / (1 + np.exp(2 - rng.normal(size=n)))
+    return {
+        "method": np.repeat(["latent", "backdoor"], n // 2),
+        "outcome": (rng.random(n) < p).astype(int),
+        "p_outcome": p,
+        "is_validation": (np.arange(n) % 3 == 0).astype(int),
+        "sample": np.where(np.arange(n) % 2 == 0, "logged", "randomised"),
+        "posterior_mean": rng.normal(scale=0.5, size=n),
+    }
+
+
+@pytest.fixture(scope="module")
+def found(spark, scored):
+    rows = [
+        (str(m), int(y), float(p), int(v), str(s), None if m == "backdoor" else float(e))
+        for m, y, p, v, s, e in zip(*scored.values(), strict=True)
+    ]
+    ddl = "method string, outcome int, p_outcome double, is_validation int, sample string, posterior_mean double"
+    return predictions.predictions(spark.createDataFrame(rows, ddl))
+
+
+def test_upload_auc_is_scikit_learns_on_held_out_logs_and_on_the_randomised_sample(found, scored):
+    rows = {(r["method"], r["metric"]): r for r in predictions.upload_auc_rows(found)}
+    assert len(rows) == 4
+    for method in ("latent", "backdoor"):
+        of = scored["method"] == method
+        held_out = of & (scored["sample"] == "logged") & (scored["is_validation"] == 1)
+        drawn = of & (scored["sample"] == "randomised")
+        for name, rows_of in (("logged", held_out), ("randomised", drawn)):
+            row = rows[method, f"upload_auc_{name}"]
+            assert row["value"] == pytest.approx(
+                roc_auc_score(scored["outcome"][rows_of], scored["p_outcome"][rows_of]), abs=1e-3
+            )
+            assert row["n"] == rows_of.sum()
+
+
+def test_fits_are_mcfaddens_gain_on_each_half(found, scored):
+    fit = predictions.model_fits(found)["latent"]
+    of = (scored["method"] == "latent") & (scored["sample"] == "logged")
+    for half, measured in ((0, fit.training), (1, fit.held_out)):
+        rows = of & (scored["is_validation"] == half)
+        y, p = scored["outcome"][rows], scored["p_outcome"][rows]
+        base = y.mean()
+        difference = np.where(y == 1, np.log(p / base), np.log((1 - p) / (1 - base)))
+        null = np.sum(np.where(y == 1, np.log(base), np.log(1 - base)))
+        assert measured.journeys == rows.sum() and measured.outcomes == y.sum()
+        assert measured.gain == pytest.approx(-difference.sum() / null, rel=1e-6)
+        assert measured.gain_sd == pytest.approx(difference.std() * np.sqrt(len(y)) / abs(null), rel=1e-6)
+    assert fit.posterior_variance == pytest.approx(scored["posterior_mean"][of].var(), rel=1e-6)
+
+
+def test_a_model_without_a_mediator_has_no_proxy_reliability(found):
+    assert np.isnan(predictions.model_fits(found)["backdoor"].posterior_variance)
+
+
+def test_auc_of_counts_by_hand():
+    counts = predictions.auc_of_counts
+    assert counts(np.array([0, 3]), np.array([2, 0])) == 1.0
+    assert counts(np.array([5]), np.array([7])) == 0.5
+    assert counts(np.array([1, 1]), np.array([1, 1])) == pytest.approx(0.5)
+    assert np.isnan(counts(np.array([1]), np.array([0])))

@@ -61,11 +61,7 @@ def overlap(found: Overlap, title: str) -> Figure:
             density[found.bin_H[of] - bins[0]] = found.count_H[of] / found.count_H[of].sum()
             style: dict[str, Any] = {"color": _COLOURS[i], "linewidth": 1.8, "linestyle": "-" if exposed else "--"}
             axis.stairs(density, bins / BINS_PER_LOGIT, label=label, fill=False, **style)
-        shown = np.array([0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.6, 0.9])
-        low, high = axis.get_xlim()
-        at = np.log(shown / (1 - shown))
-        keep = (at >= low) & (at <= high)
-        axis.set_xticks(at[keep], [f"{p:g}" for p in shown[keep]])
+        _probability_ticks(axis)
         axis.set_title(f"bucket {bucket}", fontsize=10)
         axis.set_xlabel("propensity")
         axis.set_ylabel("share of pairs")
@@ -107,9 +103,7 @@ def effects_by_cluster(effects: Mapping[str, NDArray[Any]], title: str) -> Figur
     if len(position) <= 60:
         axis.set_xticks(position, [str(c) for c in effects["cluster"][order]], fontsize=7)
     figure.suptitle(title, fontsize=12)
-    _tidy(axis)
-    axis.legend(fontsize=9, frameon=False)
-    return figure
+    return _finish(figure, [axis])
 
 
 def training_curves(history: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -> Figure:
@@ -127,6 +121,16 @@ def training_curves(history: Mapping[str, Sequence[Mapping[str, Any]]], title: s
         if names:
             axis.legend(fontsize=8, frameon=False)
     return _finish(figure, axes, legend=False)
+
+
+def _probability_ticks(axis: Axes) -> None:
+    """At most six round probabilities on an axis of logits."""
+    low, high = axis.get_xlim()
+    round_ones = np.array([k * 10.0**e for e in (-4, -3, -2) for k in (1, 2, 3, 5, 7)] + [k / 20 for k in range(2, 20)])
+    at = np.log(round_ones / (1 - round_ones))
+    inside = np.flatnonzero((at >= low) & (at <= high))
+    kept = inside[:: max(-(-len(inside) // 6), 1)]
+    axis.set_xticks(at[kept], [f"{p:g}" for p in round_ones[kept]])
 
 
 def _line(i: int, points: int) -> dict[str, Any]:
@@ -154,8 +158,10 @@ def _panels(number: int, title: str) -> tuple[Figure, list[Axes]]:
 
 
 def _finish(figure: Figure, axes: Sequence[Axes], legend: bool = True) -> Figure:
-    for axis in axes:
+    for i, axis in enumerate(axes):
         _tidy(axis)
+        if i % _COLUMNS:
+            axis.set_ylabel("")
     if legend and axes:
         handles, labels = axes[0].get_legend_handles_labels()
         if handles:

@@ -13,12 +13,12 @@ from pyspark.sql import functions as F
 
 from almmta_spark.evaluation.fixed_point import collect, fixed_sum
 
-BINS_PER_LOGIT = 4
+BINS_PER_LOGIT = 8
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Counts per (bucket, exposed, bin): parallel arrays of H entries; bin h covers logits [bin, bin + 1) / 4."""
+    """Counts per (bucket, exposed, bin) in parallel arrays of H; bin b covers logits [b, b + 1) / BINS_PER_LOGIT."""
 
     bucket_H: NDArray[np.int64]
     exposed_H: NDArray[np.bool_]
@@ -41,7 +41,7 @@ class BucketOverlap:
 
 
 def overlap(propensities: DataFrame, max_weight: float) -> Overlap:
-    """One scan of propensities, exploded in place. Collects at most buckets x 2 x some 80 bins."""
+    """One scan of propensities, exploded in place. Collects at most buckets x 2 x some 150 bins."""
     zipped = F.arrays_zip("propensity_bucket", "propensity", "exposed", "stabilized_weight")
     pairs = propensities.select(F.inline(zipped))
     p, weight = F.col("propensity").cast("double"), F.col("stabilized_weight").cast("double")

@@ -84,7 +84,8 @@ def test_estimated_against_true_shows_bins_and_the_diagonal():
 
 def test_clusters_are_sorted_by_their_true_effect():
     effects = {"cluster": np.array([5, 6, 7]), "truth": np.array([0.1, 0.3, 0.2]), "latent": np.array([0.2, 0.2, 0.2])}
-    (axis,) = figures.effects_by_cluster(effects, "title").axes
+    figure = figures.effects_by_cluster(effects, "title")
+    (axis,) = figure.axes
     assert [t.get_text() for t in axis.get_xticklabels()] == ["6", "7", "5"]
 
 

@@ -7,6 +7,7 @@ BIN    := $(VENV)/bin
 DS     ?= 2026-01-15
 CONF   ?= conf/local.yaml
 DATA   ?= ../shared/data/kuairand
+EXPOSURES ?= 1000000 10000000
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .PHONY: help run test test-fast lint kuairand bench cluster ui gpu env clean
@@ -42,7 +43,7 @@ cluster: env ## the same night on a standalone cluster of one master and two wor
 	@JAVA_HOME=$$($(BIN)/python -m almmta_spark.java_home) BIN=$(BIN) docker/night_on_cluster.sh
 
 bench: env ## speed and scale, written to reports/bench.{json,md}
-	@$(BIN)/python -m tests.bench
+	@$(BIN)/python -m tests.bench --sizes $(EXPOSURES)
 
 gpu: env ## train on a GPU and compare with the CPU; says so where there is none
 	@$(BIN)/python -m almmta_spark.training.gpu_check

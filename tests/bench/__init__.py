@@ -1,0 +1,1 @@
+"""Speed and scale: `make bench`, or python -m tests.bench --help. Not collected by pytest."""

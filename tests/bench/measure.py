@@ -1,0 +1,106 @@
+"""What every part of the benchmark shares: a process of its own, its peak memory, settings, machine and versions."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import platform
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from almmta_spark import config, java_home, runner, spark_tables, tables
+from almmta_spark.config import Config
+from almmta_spark.example_spec import ExampleSpec
+from almmta_spark.summary import peak_memory
+
+Record = dict[str, Any]
+"""JSON-able figures of one part."""
+
+DS = "2026-01-15"
+EXPOSURES_PER_USER = 4.83
+"""Of the default world; what a night really had is read from its logs."""
+ROOT = Path(__file__).resolve().parents[2]
+_PACKAGES = ("pyspark", "pyarrow", "petastorm", "torch", "numpy")
+
+
+def alone(part: str, function: Callable[..., Record], *args: Any) -> Record:
+    """The function's record with peak_memory_gb, from a process of its own (with its JVM and workers)."""
+    runner.log.info("== %s", part)
+    clock = time.monotonic()
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        record = pool.submit(_measured, function, *args).result()
+    runner.log.info("   %.1f s, peak memory %.2f GB", time.monotonic() - clock, record["peak_memory_gb"])
+    return {"part": part} | record
+
+
+def _measured(function: Callable[..., Record], *args: Any) -> Record:
+    runner.set_up_logging()
+    with peak_memory(0.5) as memory:
+        record = function(*args)
+    return record | {"peak_memory_gb": round(memory["peak_gb"], 2)}
+
+
+def settings(work: str, name: str, size: int) -> Config:
+    """conf/local.yaml with `size` exposures in a warehouse of its own and room for 10M of them in 3 GB of heap."""
+    overrides = [
+        f"warehouse={work}/{name}/warehouse",
+        f"simulator.num_users={max(1, round(size / EXPOSURES_PER_USER))}",
+        "simulator.truth_share=0",
+        "spark.spark.driver.memory=3g",
+        'spark.spark.sql.shuffle.partitions="8"',
+        f"spark.spark.local.dir={work}/spark",
+    ]
+    return config.load(ROOT / "conf" / "local.yaml", overrides)
+
+
+def training_table(conf: Config) -> tuple[str, ExampleSpec]:
+    """(folder, spec) of the night's published training examples, without Spark."""
+    folder = Path(spark_tables.folder(conf, tables.TRAINING_EXAMPLES, DS))
+    found = json.loads((folder / spark_tables.POINTER).read_text())
+    return str(folder / f"version={found['version']}"), ExampleSpec.from_dict(found["meta"]["spec"])
+
+
+def seconds_of(action: Callable[[], object]) -> float:
+    clock = time.perf_counter()
+    action()
+    return time.perf_counter() - clock
+
+
+def machine() -> Record:
+    """Cores, memory, versions, and how busy the machine was before the benchmark began."""
+    java_home.ensure()
+    packages = {name: version(name) for name in _PACKAGES}
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "system": platform.platform(terse=True),
+        "load_before": round(os.getloadavg()[0], 2),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version(), "java": _java_version(), **packages},
+    }
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _java_version() -> str:
+    """From the `release` file that every JDK and JRE has."""
+    home = os.environ.get("JAVA_HOME")
+    release = Path(home, "release") if home else None
+    if release is None or not release.is_file():
+        return "unknown"
+    facts = dict(line.split("=", 1) for line in release.read_text().splitlines() if "=" in line)
+    return facts.get("JAVA_VERSION", "unknown").strip('"')

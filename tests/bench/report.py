@@ -1,0 +1,195 @@
+"""The benchmark's figures as JSON and as a page to read; the arithmetic of ratios and growth."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Record = Mapping[str, Any]
+
+TO_BARE, TO_FORWARD = 3.0, 2.5
+"""Aims: ETL over bare operators, all deletions over one forward pass."""
+
+
+def etl_ratios(etl: Record) -> dict[str, float]:
+    """Seconds of ingest + build_journeys, and of all stages, over those of the bare operators."""
+    seconds = {stage["stage"]: stage["seconds"] for stage in etl["stages"]}
+    bare = etl["bare"]["seconds"]
+    return {
+        "etl_seconds": round(sum(seconds.values()), 3),
+        "journeys_to_bare": round((seconds["ingest"] + seconds["build_journeys"]) / bare, 2),
+        "etl_to_bare": round(sum(seconds.values()) / bare, 2),
+    }
+
+
+def growth(etls: Sequence[Record]) -> list[dict[str, Any]]:
+    """Seconds per exposure of each size over those of the size before, by stage; 1: as fast as the rows."""
+    found = []
+    for small, large in itertools.pairwise(etls):
+        before, after = seconds_per_exposure(small), seconds_per_exposure(large)
+        ratios = {name: round(after[name] / before[name], 3) for name in before}
+        found.append({"from_exposures": small["exposures"], "to_exposures": large["exposures"], "ratio": ratios})
+    return found
+
+
+def seconds_per_exposure(etl: Record) -> dict[str, float]:
+    """By stage, of all stages together (`etl`) and of the bare operators (`bare`)."""
+    seconds = {stage["stage"]: stage["seconds"] for stage in etl["stages"]}
+    every = {**seconds, "etl": sum(seconds.values()), "bare": etl["bare"]["seconds"]}
+    return {name: value / etl["exposures"] for name, value in every.items()}
+
+
+def write(report: Record, folder: str | Path) -> list[Path]:
+    """bench.json and bench.md."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    written = {"bench.json": json.dumps(report, indent=1) + "\n", "bench.md": page(report)}
+    for name, text in written.items():
+        Path(folder, name).write_text(text)
+    return [Path(folder, name) for name in written]
+
+
+def page(report: Record) -> str:
+    """The whole report as Markdown."""
+    parts = [_head(report), _etl(report["etl"], report["growth"]), _pairs(report["pairs"]), _loader(report["loader"])]
+    parts += [_training(report["training"]), _effects(report["effects"]), _memory(report["peak_memory_gb"])]
+    return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
+
+
+def _head(report: Record) -> list[str]:
+    m = report["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in m["versions"].items())
+    return [
+        "# Speed and scale",
+        "",
+        f"`{report['command']}`, {m['started']}, {report['seconds']:.0f} s in all.",
+        f"{m['cores']} cores ({m['processor']}), {m['memory_gb']:.0f} GB, {m['system']}; {versions}.",
+        f"Load of the machine before it began: {m['load_before']:.2f}.",
+    ]
+
+
+def _etl(etls: Sequence[Record], grown: Sequence[Record]) -> list[str]:
+    lines = [
+        "## Logs to training examples",
+        "",
+        "Bare operators: scan of exposures, signals and uploads, shuffle and sort by user, Parquet out, in the same",
+        "session (the faster of a run before and a run after the stages). A stage's seconds hold its checks, reading",
+        "back what it wrote, and publishing it. Rows: of the stage's main input.",
+    ]
+    for etl in etls:
+        rows = [[s["stage"], f"{s['seconds']:.1f}", _int(s["rows"]), _int(s["rows_per_second"])] for s in _timed(etl)]
+        lines += ["", f"### {_int(etl['exposures'])} exposures, {_int(etl['journeys'])} journeys", ""]
+        lines += _table(["stage", "seconds", "rows", "rows/s"], rows)
+        lines += [
+            "",
+            f"- ingest + build_journeys over bare operators: {etl['journeys_to_bare']:.2f}"
+            f" ({_verdict(etl['journeys_to_bare'], TO_BARE)})",
+            f"- all stages ({etl['etl_seconds']:.1f} s) over bare operators: {etl['etl_to_bare']:.2f}"
+            f" ({_verdict(etl['etl_to_bare'], TO_BARE)})",
+        ]
+    for step in grown:
+        ratio = ", ".join(f"{name} {value:.2f}" for name, value in step["ratio"].items())
+        sizes = f"{_int(step['from_exposures'])} to {_int(step['to_exposures'])} exposures"
+        lines += ["", f"Seconds per exposure, {sizes}, as a ratio (at most 1: no faster than the rows): {ratio}."]
+    return lines
+
+
+def _timed(etl: Record) -> list[Record]:
+    return [etl["bare"], *etl["stages"]]
+
+
+def _pairs(pairs: Sequence[Record]) -> list[str]:
+    lines = [
+        "## High-match pairs",
+        "",
+        "A pair is a touch and an upload of one journey whose contents' cosine similarity reaches the night's",
+        "threshold. Ours scores every pair inside a journey, exactly. Spark's BucketedRandomProjectionLSH joins all",
+        "items with all uploads on the same contents, scaled to length 1, within the distance that is the threshold",
+        "(each item once, not every touch of it: its cheapest form); its matches are then joined down to the pairs",
+        "inside journeys. Both write the pairs they find.",
+    ]
+    for found in pairs:
+        sample, everywhere = found["sample"], found["all_journeys"]
+        whole = "all" if sample["share"] == 1 else f"a hash sample of {sample['share']:.1%} of the"
+        lines += [
+            "",
+            f"### {_int(found['exposures'])} exposures",
+            "",
+            f"All journeys, ours: {_int(everywhere['scored'])} pairs scored in {everywhere['seconds']:.1f} s"
+            f" ({_int(everywhere['scored_per_second'])} pairs/s), {_int(everywhere['found'])} high-match.",
+            f"Side by side on {whole} journeys with an upload: {_int(sample['journeys'])} journeys,"
+            f" {_int(sample['uploads'])} uploads, {_int(sample['items'])} items;"
+            f" threshold {found['ours']['threshold']:.3f}, distance {found['distance']:.3f}.",
+            "",
+        ]
+        rows = [["ours, exact", found["ours"], "1.000", _int(found["ours"]["scored"])]]
+        for lsh in found["lsh"]:
+            name = f"LSH, {lsh['hash_tables']} tables, bucket {lsh['bucket_length']:.2f}"
+            rows.append([name, lsh, f"{lsh['recall']:.3f}", _int(lsh["matches_everywhere"])])
+        cells = [
+            [name, f"{r['seconds']:.1f}", looked_at, _int(r["found"]), recall, _int(r["found_per_second"])]
+            for name, r, recall, looked_at in rows
+        ]
+        head = ["method", "seconds", "scored (LSH: matches anywhere)", "in-journey pairs found", "recall", "found/s"]
+        lines += _table(head, cells)
+    return lines
+
+
+def _loader(found: Record) -> list[str]:
+    bare = next(r["rows_per_second"] for r in found["readers"] if r["reader"] == "pyarrow")
+    names = {"pyarrow": "bare pyarrow, not decoded"}
+    rows = [
+        [names.get(r["reader"], r["reader"]), _int(r["rows_per_second"]), f"{r['rows_per_second'] / bare:.2f}"]
+        for r in found["readers"]
+    ]
+    facts = f"{_int(found['rows'])} rows in {found['row_groups']} row groups, {found['columns']} columns, one process."
+    return ["## Loader", "", facts, "", *_table(["reader", "rows/s", "of bare"], rows)]
+
+
+def _training(runs: Sequence[Record]) -> list[str]:
+    rows = [
+        [str(r["ranks"]), _int(r["journeys_per_second"]), " / ".join(f"{w:.1%}" for w in r["data_wait_share"])]
+        for r in runs
+    ]
+    first = runs[0]
+    facts = (
+        f"{_int(first['journeys'])} journeys, global batch {first['batch_size']}, loader {first['loader']}; the last "
+        f"of {len(first['data_wait_share'])} epochs, on the CPU, ranks share the cores."
+    )
+    return ["## Training", "", facts, "", *_table(["ranks", "journeys/s", "waiting for data, by epoch"], rows)]
+
+
+def _effects(found: Record) -> list[str]:
+    return [
+        "## Deletion effects",
+        "",
+        f"Variant {found['variant']}, one thread, batches of {_int(found['rows_per_batch'])} journeys:"
+        f" {_int(found['effects_per_second'])} effects/s ({_int(found['journeys_per_second'])} journeys/s);"
+        f" a forward pass without gradients: {_int(found['forward_journeys_per_second'])} journeys/s.",
+        "",
+        f"All deletions of a journey cost {found['deletions_to_forward']:.2f} forward passes"
+        f" ({_verdict(found['deletions_to_forward'], TO_FORWARD)}); one by one they would take"
+        f" {found['forwards_one_by_one']:.1f}.",
+    ]
+
+
+def _memory(peaks: Mapping[str, float]) -> list[str]:
+    rows = [[part, f"{gb:.2f}"] for part, gb in peaks.items()]
+    note = "Proportional set size of each part's processes together (driver, JVM, Python workers, ranks), sampled."
+    return ["## Peak memory", "", note, "", *_table(["part", "GB"], rows)]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """First column to the left, figures to the right."""
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return ["| " + " | ".join(row) + " |" for row in [head, rule, *rows]]
+
+
+def _verdict(value: float, aim: float) -> str:
+    return f"aim {aim:g}: {'met' if value <= aim else 'missed'}"
+
+
+def _int(value: float) -> str:
+    return f"{value:,.0f}"

@@ -18,7 +18,7 @@ def night(spark, tmp_path_factory):
     conf = config.load("conf/test.yaml", settings)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        runner.run_stage(runner.Night(spark, conf, DS, "simulate"), simulate.stage)
+        runner.run_stage(runner.Night(spark, conf, DS, "simulate"), simulate.run)
         for name, stage in nightly.STAGES.items():
             runner.run_stage(runner.Night(spark, conf, DS, name), stage)
         summary.show(spark, conf, DS, {"peak_gb": 1.0})

@@ -22,7 +22,7 @@ class Effects:
     g0_B: Tensor | None = None
     """The outcome logit's part beside the mediator."""
     slope_B: Tensor | None = None
-    """b(X): the outcome logit's slope in the mediator."""
+    """b: the outcome logit's slope in the mediator."""
     posterior_mean_B: Tensor | None = None
     """E[eps | Y', T, X], of the mediator's noise."""
 

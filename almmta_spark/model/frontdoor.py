@@ -15,12 +15,12 @@ from almmta_spark.config import ModelConfig
 from almmta_spark.example_spec import ExampleSpec
 from almmta_spark.model.batch import Batch
 
-BANK_SIZE = 512
+BANK_SIZE = 256
 """Reference journeys kept; memory BANK_SIZE x clusters."""
 OTHER_BUCKET = 10.0
 """Taken off the rank of a journey of another bucket: those are used only where a bucket holds too few."""
 ITSELF = 100.0
-"""Taken off the rank of the journey itself: it is not a draw from the others."""
+"""Minus this is the rank of the journey itself: it is not a draw from the others."""
 _ODD = -0x61C8864680B583EB
 
 
@@ -35,6 +35,7 @@ class JourneyBank(nn.Module):
     def __init__(self, spec: ExampleSpec, conf: ModelConfig) -> None:
         super().__init__()
         size = max(1, min(BANK_SIZE, spec.num_training))
+        self.num_buckets = max(1, spec.num_buckets)
         self.mode, self.num_neighbours = conf.frontdoor_neighbours, min(conf.num_neighbours, size)
         self.register_buffer("counts_MK", torch.empty(size, len(spec.clusters)))
         self.register_buffer("bucket_M", torch.empty(size, dtype=torch.int64))
@@ -58,7 +59,7 @@ class JourneyBank(nn.Module):
             self.filled.fill_(stop)
 
     def neighbours(self, batch: Batch, counts_BK: Tensor, content_KR: Tensor) -> Tensor:
-        """Cluster counts of each journey's T', [B, N, K]; cost one [B, R] x [R, M] product.
+        """Rows of the bank that are each journey's T', [B, N]; cost one [B, R] x [R, M] product and one top-N of M.
 
         batch: any journeys, by a hash of both ids; bucket: the same among journeys of the bucket; match: those of the
         bucket whose mean content is most similar. ValueError before training has filled the bank.
@@ -66,16 +67,17 @@ class JourneyBank(nn.Module):
         filled = int(self.filled)
         if not filled:
             raise ValueError("paper: the front-door sum has no reference journeys yet: train the model before scoring")
-        id_M = self.journey_id_M[:filled]
+        id_M, bucket_M = self.journey_id_M[:filled], self.bucket_M[:filled]
         if self.mode == "match":
             rank_BM = _mean_content(counts_BK, content_KR) @ _mean_content(self.counts_MK[:filled], content_KR).T
         else:
             rank_BM = _pseudo_random(batch.journey_id_B[:, None], id_M)
         if self.mode != "batch":
-            rank_BM = rank_BM - OTHER_BUCKET * (journey_bucket(batch)[:, None] != self.bucket_M[:filled])
-        rank_BM = rank_BM - ITSELF * (batch.journey_id_B[:, None] == id_M)
-        chosen_BN = rank_BM.topk(min(self.num_neighbours, filled), dim=1).indices
-        return self.counts_MK[chosen_BN]
+            present = torch.arange(self.num_buckets, device=bucket_M.device)
+            penalty_M = OTHER_BUCKET * (bucket_M != present[:, None]).to(rank_BM.dtype)
+            rank_BM = rank_BM - penalty_M[journey_bucket(batch)]
+        rank_BM = rank_BM.masked_fill(batch.journey_id_B[:, None] == id_M, -ITSELF)
+        return rank_BM.topk(min(self.num_neighbours, filled), dim=1).indices
 
 
 def frontdoor_sum(g0_BN: Tensor, push: Tensor) -> Tensor:

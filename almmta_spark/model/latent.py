@@ -2,7 +2,7 @@
 
     m = mu(T, X) + eps,  eps ~ N(0, 1)
     log p(Y' | m, Y)   = sum_j Bernoulli or Poisson(a_j + l_j m + kappa_j Y)      kappa_j = 0 for anchor proxies
-    logit p(Y | m, T, X) = g0(T, X) + b(X) m
+    logit p(Y | m, T, X) = g0(T, X) + b(T, X) m         b = softplus(c0 + c1 . X + c2 w_hat)
     loss = - mean log sum_q w_q p(Y' | m_q, Y) p(Y | m_q, T, X)  -  mean log p(T | X)      (METHOD section 3)
 
 B journeys, L touchpoints, J outcome proxies, Q quadrature nodes, K clusters.
@@ -46,7 +46,7 @@ class LatentModel(nn.Module):
         self.mediator = MediatorMean(spec, conf)
         self.proxies = SignalEmission(spec.outcome_proxies)
         self.direct = DirectPart(spec, conf.exposure_factor)
-        self.slope = Slope(spec)
+        self.slope = Slope(spec, conf.exposure_factor)
         self.exposure = ExposureFactor(spec, conf.quadrature_nodes) if conf.exposure_factor else None
         self.leak = OutcomeLeak(spec) if conf.outcome_leak else None
         self.quadrature = GaussHermite(conf.quadrature_nodes)
@@ -104,7 +104,8 @@ class LatentModel(nn.Module):
             stimuli = self.encoder(batch)
             mu_B = self.mediator(batch.covariates_BD, *stimuli.total())
             g0_B = self.direct(batch.covariates_BD, counts_BK, factor_B)
-            return _Journey(stimuli, mu_B, g0_B, self.slope(batch.covariates_BD), exposure_log_B)
+            slope_B = self.slope(batch.covariates_BD, factor_B)
+            return _Journey(stimuli, mu_B, g0_B, slope_B, exposure_log_B)
 
     def _proxies(self, m_BQ: Tensor, batch: Batch, with_outcome: bool) -> Tensor:
         shift = None

@@ -22,17 +22,26 @@ def base_logit(spec: ExampleSpec) -> float:
 
 
 class Slope(nn.Module):
-    """b(X) = softplus(c0 + c1 . X): creating needs inspiration more for some than for others, and never less."""
+    """b = softplus(c0 + c1 . X + c2 w_hat): inspiration helps some more than others, intenders among them, never less.
 
-    def __init__(self, spec: ExampleSpec) -> None:
+    The term in w_hat is allowed because removal_effect holds E[Y | m, T, X] at the journey's own T.
+    """
+
+    def __init__(self, spec: ExampleSpec, exposure_factor: bool = False) -> None:
         super().__init__()
         self.linear = nn.Linear(spec.num_covariates, 1)
+        self.factor = nn.Parameter(torch.empty(())) if exposure_factor else None
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         initialise.zero_linear(self.linear, bias=0.0)
+        if self.factor is not None:
+            initialise.fill(self.factor, 0.0)
 
-    def forward(self, covariates_BD: Tensor) -> Tensor:
-        return F.softplus(self.linear(covariates_BD)).squeeze(1)
+    def forward(self, covariates_BD: Tensor, factor_B: Tensor | None = None) -> Tensor:
+        need_B = self.linear(covariates_BD).squeeze(1)
+        if self.factor is not None and factor_B is not None:
+            need_B = need_B + self.factor * factor_B
+        return F.softplus(need_B)
 
 
 class DirectPart(nn.Module):

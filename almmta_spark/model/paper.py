@@ -87,8 +87,10 @@ class PaperModel(nn.Module):
             slope_B = self.slope(batch.covariates_BD)
             embedding_KR = self.encoder.embedding_KR
             content_KR = embedding_KR if self.pairs is None else self.pairs.touch(embedding_KR)
-            others_BNK = self.bank.neighbours(batch, counts_BK, content_KR)
-            g0_BN = self._g0(batch.covariates_BD[:, None].expand(-1, others_BNK.shape[1], -1), others_BNK)
+            chosen_BN = self.bank.neighbours(batch, counts_BK, content_KR)
+            others_BNR = self.treatment(self.bank.counts_MK)[chosen_BN]
+            covariates_BND = batch.covariates_BD[:, None].expand(-1, chosen_BN.shape[1], -1)
+            g0_BN = self.direct(torch.cat([covariates_BND, others_BNR], dim=-1))
             p_outcome_B = frontdoor_sum(g0_BN, slope_B * mu_B)
             p_deleted_BL = frontdoor_sum(g0_BN, slope_B[:, None] * deleted_BL)
             g0_B = self._g0(batch.covariates_BD, counts_BK)

@@ -105,7 +105,7 @@ def _slow_frontdoor(model, batch, mu_B):
     from almmta_spark.model.encoder import cluster_counts
 
     content = model.pairs.touch(model.encoder.embedding_KR)
-    others = model.bank.neighbours(batch, cluster_counts(batch, len(SPEC.clusters)), content)
+    others = model.bank.counts_MK[model.bank.neighbours(batch, cluster_counts(batch, len(SPEC.clusters)), content)]
     slope = model.slope(batch.covariates_BD)
     values = []
     for i in range(batch.size):

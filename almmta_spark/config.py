@@ -152,13 +152,11 @@ class ModelConfig:
     sparsity: float = 1.0
     """Nats of likelihood a cluster's stimulus must gain per e-fold to stay above 0 (0: no cost)."""
     exposure_factor: bool = True
-    """Read one latent factor of p(T|X) and let the outcome's direct part depend on its posterior mean."""
+    """latent: read one latent factor of p(T|X) and let the outcome's direct part depend on its posterior mean."""
     rho_init: float = 0.3
     """Start of the concave link's exponent."""
     outcome_leak: bool = False
-    """Let Y leak into the proxies (kappa, held at 0 for anchors)."""
-    intent_latent: bool = False
-    """Second latent read from the intent proxies, for a hidden intent that leaks into the proxies."""
+    """latent: let Y leak into the proxies (kappa, held at 0 for anchors)."""
     adversary_weight: float = 1.0
     """paper: lambda of the gradient-reversal discriminator, reached by a ramp."""
     adversary_target: str = "outcome"

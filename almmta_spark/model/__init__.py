@@ -21,6 +21,4 @@ def build(variant: str, spec: ExampleSpec, conf: ModelConfig) -> nn.Module:
     """A freshly initialised model. ValueError for a variant nobody declared."""
     if variant not in VARIANTS:
         raise ValueError(f"training.variants must be out of {sorted(VARIANTS)}, got {variant!r}: correct the conf file")
-    if conf.intent_latent:
-        raise ValueError("model.intent_latent must be false, got True: no variant has a second latent yet")
     return VARIANTS[variant](spec, conf)

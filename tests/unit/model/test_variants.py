@@ -241,8 +241,6 @@ def test_an_untrained_paper_model_has_no_reference_journeys(batch):
         build("paper", SPEC, ModelConfig()).effects(batch)
 
 
-def test_unknown_variants_and_settings_nobody_implements_are_refused():
+def test_unknown_variants_are_refused():
     with pytest.raises(ValueError, match=r"training\.variants"):
         build("front", SPEC, ModelConfig())
-    with pytest.raises(ValueError, match="intent_latent"):
-        build("latent", SPEC, ModelConfig(intent_latent=True))

@@ -1,7 +1,7 @@
 """The registered model: journeys in, deletion effects out. MLflow runs this file as code, so no pickle is stored.
 
-Input columns: covariates (raw X), cluster (of each touch, oldest first), age_hours (of each touch). Output: p_outcome and
-one removal_effect a touch. Raises ValueError for a cluster the model was not trained on or lists of unequal length.
+Input columns: covariates (raw X), cluster (of each touch, oldest first), age_hours (of each touch). Output: p_outcome
+and one removal_effect a touch. Raises ValueError for a cluster the model was not trained on or lists of unequal length.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class AttributionModel(PythonModel):
         self.model_, self.spec_, self.info_ = saved.load(context.artifacts["model"])
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        from almmta_spark.model import Batch
+        from almmta_spark.model import Batch, Effects
 
         batch = Batch.from_columns(self._columns(model_input), self.spec_)
-        effects = self.model_.effects(batch)
+        effects: Effects = self.model_.effects(batch)  # type: ignore[operator]
         touches = [len(c) for c in model_input["cluster"]]
         effect_BL = effects.removal_effect_BL.double().numpy()
         per_touch = [effect_BL[row, :count].tolist() for row, count in enumerate(touches)]

@@ -21,8 +21,8 @@ STATISTICS_JOURNEYS = 100_000
 def build_spec(journeys: DataFrame, propensities: DataFrame, embedding_length: int, conf: Config) -> ExampleSpec:
     """The spec of the pooled nights. ValueError for a one-class outcome or a night without any outcome proxy.
 
-    Cost: three scans of journeys, one of propensities' clusters; on the driver a row a signal name and the covariates of
-    at most STATISTICS_JOURNEYS journeys.
+    Cost: three scans of journeys, one of propensities' clusters; on the driver a row a signal name and the covariates
+    of at most STATISTICS_JOURNEYS journeys.
     """
     split = journeys.withColumn("is_validation", is_validation(conf.seed, conf.examples.validation_share))
     training = split.where("is_validation = 0")

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One night twice, on the same logs: locally, and by spark-submit on a standalone cluster of one master and two workers
 # with training launched on the executors (training.local_mode=false). Ends with a comparison of all tables.
-# Users, night and settings from outside: NUM_USERS, DS, CONF.
+# Users, night and settings from outside: NUM_USERS, DS, CONF; arguments go to both runs (--set training.epochs=3).
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 source "$here/cluster.env.sh"
@@ -9,7 +9,7 @@ cd "$ROOT"
 DS="${DS:-2026-01-15}" CONF="${CONF:-conf/local.yaml}" NUM_USERS="${NUM_USERS:-6000}"
 ONE="$CLUSTER_DIR/local" TWO="$CLUSTER_DIR/standalone"
 export MLFLOW_DISABLE_TELEMETRY=true PYTHONPATH="$ROOT"
-settings=(--conf "$CONF" --ds "$DS" --set simulator.num_users="$NUM_USERS" --set report_file=)
+settings=(--conf "$CONF" --ds "$DS" --set simulator.num_users="$NUM_USERS" --set report_file= "$@")
 
 rm -rf "$ONE" "$TWO"
 echo "== logs of $NUM_USERS users"

@@ -84,3 +84,21 @@ def test_two_warehouses_are_compared_table_by_table(tmp_path, checksum, status, 
     command = [sys.executable, DOCKER / "same_tables.py", tmp_path / "one", tmp_path / "two", "2026-01-15"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, said in done.stdout + done.stderr) == (status, True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_night_on_a_standalone_cluster_writes_the_tables_of_a_local_one_to_the_last_bit(tmp_path):
+    command = [
+        DOCKER / "night_on_cluster.sh",
+        "--set",
+        "training.epochs=2",
+        "--set",
+        "evaluation.bootstrap_replicates=10",
+    ]
+    ports = {"PORT": str(free_port()), "UI_PORT": str(free_port())}
+    settings = {"CLUSTER_DIR": str(tmp_path), "BIN": str(Path(sys.executable).parent), "NUM_USERS": "2000", **ports}
+    done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Started distributed training with 2 executor processes" in done.stderr
+    assert "tables are the same" in done.stdout

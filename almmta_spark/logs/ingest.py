@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from almmta_spark import tables
 from almmta_spark.config import Config
 from almmta_spark.logs import clusters, events, rules
 from almmta_spark.logs.accounting import Account, account, refuse_too_many_rejections
-from almmta_spark.logs.keyed import CONFLICTING_ROWS, DEDUPLICATED, Keyed
+from almmta_spark.logs.keyed import Keyed
 from almmta_spark.logs.summary import IngestSummary
 from almmta_spark.logs.windows import Windows
 from almmta_spark.tables import EXPOSURES, ITEMS, SIGNALS, UPLOADS, USERS, WITHHOLDINGS
@@ -21,8 +21,8 @@ from almmta_spark.tables import EXPOSURES, ITEMS, SIGNALS, UPLOADS, USERS, WITHH
 MAX_SIGNAL_NAMES = 1000
 """More distinct signal names than this are ids in the wrong column, not signals."""
 
-Counts = Mapping[str, Mapping[tuple[str, str | None], int]]
-"""Rows by table, then by (status, detail)."""
+Counts = Mapping[str, Sequence[Row]]
+"""By table: rows of status, detail, count and, for tables with a key, repeated and conflicting."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def ingest(logs: Logs, ds: str, conf: Config) -> Ingested:
     """
     embedding_length, covariate_length = list_lengths(logs)
     keyed = _keyed(logs, ds, conf, embedding_length, covariate_length)
-    counts = _counts([k.counted() for k in keyed.values()])
+    counts = _collected(events.union([k.counted() for k in keyed.values()]))
     accounts = {name: _account(counts[name]) for name in keyed}
     refuse_too_many_rejections(accounts, conf.ingest.max_rejected_rate)
     valid = {name: k.resolved(_has_repeats(accounts[name])) for name, k in keyed.items()}
@@ -71,7 +71,7 @@ def ingest(logs: Logs, ds: str, conf: Config) -> Ingested:
     refuse_too_many_rejections(accounts, conf.ingest.max_rejected_rate)
     _refuse_empty_day(accounts[EXPOSURES.name], ds, conf)
 
-    signal_rows = {str(name): n for (status, name), n in counts[SIGNALS.name].items() if status == rules.USED}
+    signal_rows = {str(row["detail"]): int(row["count"]) for row in counts[SIGNALS.name] if row["status"] == rules.USED}
     summary = IngestSummary(
         accounts={name: a.check(name) for name, a in sorted(accounts.items())},
         embedding_length=embedding_length,
@@ -111,8 +111,8 @@ def list_lengths(logs: Logs) -> tuple[int, int]:
     """
     parts = ((logs.items, "embedding"), (logs.uploads, "embedding"), (logs.users, "covariates"))
     sizes = [df.select(F.lit(c).alias("list"), F.size(c).alias("n")).where(F.col("n") > 0) for df, c in parts]
-    counted = events.union(sizes).groupBy("list", "n").count().orderBy(F.desc("count"), "n").collect()
-    best = {row["list"]: int(row["n"]) for row in reversed(counted)}
+    counted = events.union(sizes).groupBy("list", "n").count().collect()
+    best = {row["list"]: int(row["n"]) for row in sorted(counted, key=lambda row: (row["count"], -row["n"]))}
     return best.get("embedding", 0), best.get("covariates", 0)
 
 
@@ -151,7 +151,7 @@ def _count_events(looked_up: Mapping[str, DataFrame]) -> Counts:
     frames = [events.counted(df, name, details.get(name)) for name, df in looked_up.items()]
     rows = events.union(frames).orderBy(F.col("detail").asc_nulls_first()).limit(2 * MAX_SIGNAL_NAMES)
     counts = _collected(rows)
-    names = {name for _, name in counts[SIGNALS.name] if name is not None}
+    names = {row["detail"] for row in counts[SIGNALS.name]} - {None}
     if len(names) > MAX_SIGNAL_NAMES:
         raise ValueError(
             f"signals.signal must have at most {MAX_SIGNAL_NAMES} distinct names, has more ({sorted(names)[0]!r}, "
@@ -160,23 +160,21 @@ def _count_events(looked_up: Mapping[str, DataFrame]) -> Counts:
     return counts
 
 
-def _counts(frames: list[DataFrame]) -> Counts:
-    return _collected(events.union(frames))
-
-
 def _collected(rows: DataFrame) -> Counts:
-    counts: dict[str, dict[tuple[str, str | None], int]] = defaultdict(dict)
+    counts: dict[str, list[Row]] = defaultdict(list)
     for row in rows.collect():
-        counts[row["source"]][row["status"], row["detail"]] = int(row["count"])
+        counts[row["source"]].append(row)
     return counts
 
 
-def _account(counts: Mapping[tuple[str, str | None], int]) -> Account:
-    """Details summed, repeats told apart from statuses."""
+def _account(counts: Sequence[Row]) -> Account:
+    """Details summed; repeated and conflicting rows are told apart where the table has a key."""
     statuses: dict[str, int] = defaultdict(int)
-    for (status, _), n in counts.items():
-        statuses[status] += n
-    repeated, conflicting = statuses.pop(DEDUPLICATED, 0), statuses.pop(CONFLICTING_ROWS, 0)
+    repeated = conflicting = 0
+    for row in counts:
+        statuses[row["status"]] += int(row["count"])
+        if "repeated" in row:
+            repeated, conflicting = repeated + int(row["repeated"]), conflicting + int(row["conflicting"])
     return account(statuses, repeated, conflicting)
 
 
@@ -200,9 +198,9 @@ def _small(accounts: Mapping[str, Account], broadcast_rows: int) -> tuple[bool, 
     return accounts[ITEMS.name].used <= broadcast_rows, accounts[USERS.name].used <= broadcast_rows
 
 
-def _how_to_cluster(item_counts: Mapping[tuple[str, str | None], int], conf: Config) -> str:
-    without = item_counts.get((rules.USED, "no_cluster"), 0)
-    given = item_counts.get((rules.USED, None), 0)
+def _how_to_cluster(item_counts: Sequence[Row], conf: Config) -> str:
+    used = {row["detail"]: int(row["count"]) for row in item_counts if row["status"] == rules.USED}
+    without, given = used.get("no_cluster", 0), used.get(None, 0)
     how = clusters.GIVEN if not without else clusters.NEAREST if given else clusters.FITTED
     if how == clusters.FITTED and conf.pool_nights > 1:
         raise ValueError(

@@ -2,26 +2,27 @@
 
 import re
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
-from tests.hand_made import CONF, DS, INDEX_TS, after, before, frame, logs, on_its_day
 from pyspark.sql import functions as F
 
 from almmta_spark import tables
 from almmta_spark.config import JourneysConfig
 from almmta_spark.journeys.build import build_journeys
+from almmta_spark.logs.accounting import Account
 from almmta_spark.logs.ingest import accepted_users, ingest
+from almmta_spark.logs.summary import IngestSummary
+from tests.hand_made import CONF, DS, after, before, frame, logs, on_its_day
 
-NIGHT = dict(
-    exposures=[
+NIGHT = {
+    "exposures": [
         on_its_day(1, 10, before(5)),
         on_its_day(1, 20, before(1.5)),
         on_its_day(1, 20, before(1.5)),
         on_its_day(1, 10, before(24)),
         on_its_day(2, 10, before(3)),
     ],
-    signals=[
+    "signals": [
         on_its_day(1, "camera", before(2), 1.0),
         on_its_day(1, "camera", before(20), 0.1),
         on_its_day(1, "camera", before(21), 0.2),
@@ -30,26 +31,33 @@ NIGHT = dict(
         on_its_day(1, "search", before(30), 1.0),
         on_its_day(3, "camera", before(2), 1.0),
     ],
-    uploads=[
+    "uploads": [
         on_its_day(1, 72, after(2), [1.0, 0.0]),
         on_its_day(1, 71, after(1), None),
         on_its_day(3, 73, after(1), None),
     ],
-    users=[(1, [0.5, 1.0]), (2, [1.5, 2.0]), (3, [1.5, 2.0])],
-)
-
-
-def built(spark, conf=CONF.journeys, **tables_of_night):
-    night = logs(spark, **tables_of_night)
-    ingested = ingest(night, DS, CONF)
-    return build_journeys(ingested.events, accepted_users(night.users, ingested.summary), DS, conf), ingested.summary
+    "users": [(1, [0.5, 1.0]), (2, [1.5, 2.0]), (3, [1.5, 2.0])],
+}
 
 
 @pytest.fixture(scope="module")
-def night(spark):
-    journeys, summary = built(spark, **NIGHT)
-    rows = {r.user_id: r for r in journeys.table.collect()}
-    return rows, journeys.accounts(summary)
+def ingested(spark):
+    night = logs(spark, **NIGHT)
+    found = ingest(night, DS, CONF)
+    return found.events, accepted_users(night.users, found.summary), found.summary
+
+
+@pytest.fixture(scope="module")
+def journeys(ingested):
+    events, users, _ = ingested
+    found = build_journeys(events, users, DS, CONF.journeys)
+    return found, found.table.collect()
+
+
+@pytest.fixture(scope="module")
+def night(ingested, journeys):
+    found, rows = journeys
+    return {r.user_id: r for r in rows}, found.accounts(ingested[2])
 
 
 def test_a_journey_holds_the_touches_of_the_window_oldest_first_and_once(night):
@@ -97,44 +105,51 @@ def test_every_input_row_is_accounted_for(night):
     assert (users.rows_in, users.used, users.without_journey) == (3, 2, 1)
 
 
-def test_accounts_that_do_not_add_up_are_an_assertion(spark, night):
-    journeys, summary = built(spark, **NIGHT)
-    journeys.table.collect()
+def test_accounts_that_do_not_add_up_are_an_assertion(ingested, journeys):
+    summary = ingested[2]
     wrong = replace(summary.accounts["exposures"], rows_in=6, used=6)
     with pytest.raises(AssertionError, match="exposures"):
-        journeys.accounts(replace(summary, accounts={**summary.accounts, "exposures": wrong}))
+        journeys[0].accounts(replace(summary, accounts={**summary.accounts, "exposures": wrong}))
 
 
 def test_a_hot_user_is_capped_to_the_newest_touches_and_the_oldest_uploads(spark):
     """1e5 exposures of one user, three a millisecond, so that the cap falls inside a tie."""
-    conf = JourneysConfig(max_touchpoints=4)
-    step = F.timestamp_micros(F.lit(int(before(3).timestamp() * 1e6)) + F.floor(F.col("id") / 3) * 1000)
+    micros = F.lit(int(before(3).timestamp() * 1e6)) + F.floor(F.col("id") / 3) * 1000
     hot = spark.range(100_000).select(
-        F.lit(1).cast("bigint").alias("user_id"), (F.col("id") % 3 * 10).alias("item_id"), step.alias("event_ts")
+        F.lit(1).cast("bigint").alias("user_id"),
+        (F.col("id") % 3).alias("item_id"),
+        F.timestamp_micros(micros).alias("ts"),
     )
-    uploads = [on_its_day(1, n, after(1 + n), None) for n in (6, 5, 4, 3, 2, 1)]
-    plain = logs(spark, uploads=uploads, items=[(i, 100, 1, None) for i in (0, 10, 20)])
-    night = replace(plain, exposures=hot.withColumn("ds", F.lit("2026-01-14")))
-    ingested = ingest(night, DS, CONF)
-    journeys = build_journeys(ingested.events, accepted_users(night.users, ingested.summary), DS, conf)
+    touches = hot.withColumn("touch_id", F.xxhash64("user_id", "item_id", "ts"))
+    uploads = frame(
+        spark,
+        tables.EVENTS,
+        [(1, "uploads", after(n), None, None, None, None, None, None, n, None) for n in range(6, 0, -1)],
+    )
+    values = {"source": F.lit("exposures"), "event_ts": F.col("ts"), "author_id": F.lit(1), "cluster": F.lit(1)}
+    known = {**{n: F.col(n) for n in ("user_id", "item_id", "touch_id")}, **values}
+    events = touches.select(*[known.get(c.name, F.lit(None)).cast(c.type).alias(c.name) for c in tables.EVENTS.columns])
+    users = frame(spark, tables.USERS, [(1, [0.5])])
+    journeys = build_journeys(events.unionByName(uploads), users, DS, JourneysConfig(max_touchpoints=4))
     (row,) = journeys.table.collect()
-    newest = hot.withColumn("touch_id", F.xxhash64("user_id", "item_id", "event_ts")).orderBy(
-        F.desc("event_ts"), F.desc("touch_id")
-    )
-    assert [t.touch_id for t in reversed(row.touches)] == [r.touch_id for r in newest.limit(4).collect()]
+    newest = touches.orderBy(F.desc("ts"), F.desc("touch_id")).limit(4).collect()
+    assert [t.touch_id for t in reversed(row.touches)] == [r.touch_id for r in newest]
     assert [u.upload_id for u in row.uploads] == [1, 2, 3, 4]
-    accounts = journeys.accounts(ingested.summary)
+    books = {
+        "exposures": Account(100_000, 100_000),
+        "signals": Account(0, 0),
+        "uploads": Account(6, 6),
+        "users": Account(1, 1),
+    }
+    accounts = journeys.accounts(IngestSummary(books, 0, 1, "given", {}, ()))
     assert (accounts["exposures"].used, accounts["exposures"].capped) == (4, 99_996)
     assert (accounts["uploads"].used, accounts["uploads"].capped) == (4, 2)
 
 
-def test_the_result_does_not_depend_on_how_events_are_partitioned(spark):
-    night = logs(spark, **NIGHT)
-    ingested = ingest(night, DS, CONF)
-    users = accepted_users(night.users, ingested.summary)
-    one = build_journeys(ingested.events.coalesce(1), users, DS, CONF.journeys).table
-    many = build_journeys(ingested.events.orderBy(F.desc("event_ts")).repartition(5, "value"), users, DS, CONF.journeys)
-    assert sorted(one.collect()) == sorted(many.table.collect())
+def test_the_result_does_not_depend_on_how_events_are_partitioned(ingested, journeys):
+    events, users, _ = ingested
+    other = build_journeys(events.orderBy(F.desc("event_ts")).coalesce(1), users, DS, CONF.journeys).table
+    assert sorted(other.collect()) == sorted(journeys[1])
 
 
 def test_events_are_shuffled_once_by_user_and_never_again(spark):
@@ -149,11 +164,3 @@ def test_events_are_shuffled_once_by_user_and_never_again(spark):
         spark.conf.set("spark.sql.autoBroadcastJoinThreshold", limit)
     exchanges = re.findall(r"Exchange (\w+)\(([^,]*)", plan)
     assert [(kind, key.split("#")[0]) for kind, key in exchanges] == [("hashpartitioning", "user_id")] * 2, plan
-
-
-def test_a_touch_at_index_ts_is_out_even_where_events_hold_it(spark):
-    """The window of touches is ingest's; journeys trust it. So the only touch at index_ts makes no night."""
-    with pytest.raises(ValueError, match="no usable row"):
-        built(spark, exposures=[on_its_day(1, 10, INDEX_TS)])
-    journeys, _ = built(spark, exposures=[on_its_day(1, 10, INDEX_TS - timedelta(microseconds=1))])
-    assert journeys.table.first().touches[0].age_hours > 0

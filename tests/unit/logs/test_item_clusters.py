@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.hand_made import CONF, DS, before, logs, on_its_day
 
 from almmta_spark.config import IngestConfig, PropensityConfig
 from almmta_spark.logs.clusters import kmeans
 from almmta_spark.logs.ingest import ingest
+from tests.hand_made import CONF, DS, before, logs, on_its_day
 
 TOUCH = on_its_day(1, 0, before(3))
 TWO = replace(CONF, propensity=PropensityConfig(num_clusters=2), ingest=IngestConfig(max_rejected_rate=0.5))
@@ -43,13 +43,13 @@ def test_items_without_a_cluster_join_the_nearest_given_one(spark):
 
 def test_equal_embeddings_cannot_be_clustered(spark):
     items = [(i, 1, None, [1.0, 2.0]) for i in range(5)]
-    with pytest.raises(ValueError, match="1 distinct contents cannot make propensity.num_clusters = 2"):
+    with pytest.raises(ValueError, match=r"1 distinct contents cannot make propensity\.num_clusters = 2"):
         ingest(logs(spark, exposures=[TOUCH], items=items), DS, TWO)
 
 
 def test_clusters_fitted_anew_each_night_cannot_be_pooled(spark):
     night = logs(spark, exposures=[TOUCH], items=around(1.0, 3, 0, None) + around(5.0, 3, 100, None))
-    with pytest.raises(ValueError, match="pool_nights = 2.*write items.cluster"):
+    with pytest.raises(ValueError, match=r"pool_nights = 2.*write items\.cluster"):
         ingest(night, DS, replace(TWO, pool_nights=2))
 
 

@@ -297,7 +297,7 @@ class SimulatorConfig:
     """Items of each of the 40 clusters."""
     base_rate: float = 0.03
     """Share of journeys followed by an upload; the outcome's intercept is solved for it."""
-    truth_share: float = 0.5
+    truth_share: float = 0.8
     """Hash-sampled share of users whose exact effects are written to truth_attribution."""
     withholding_share: float = 0.2
     """Hash-sampled share of users in the withholding experiment (outside the truth sample)."""

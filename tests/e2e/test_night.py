@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 
 from almmta_spark import config, runner, spark_tables, tables
@@ -89,13 +90,12 @@ def test_the_candidate_model_says_what_the_table_says(client, spark, night, attr
     """The registered model, loaded by its alias, on one journey's raw values."""
     model = mlflow.pyfunc.load_model("models:/almmta_test@candidate")
     journey = spark_tables.read(spark, night, tables.JOURNEYS, DS).where("size(touches) >= 3").first()
-    served = model.predict(
-        {
-            "covariates": [list(map(float, journey.covariates))],
-            "cluster": [[t.cluster for t in journey.touches]],
-            "age_hours": [[float(t.age_hours) for t in journey.touches]],
-        }
-    )
+    raw = {
+        "covariates": [list(map(float, journey.covariates))],
+        "cluster": [[t.cluster for t in journey.touches]],
+        "age_hours": [[float(t.age_hours) for t in journey.touches]],
+    }
+    served = model.predict(pd.DataFrame(raw))
     rows = attribution[(attribution.journey_id == journey.journey_id) & (attribution.method == "latent")]
     table = rows.set_index("touch_id").removal_effect
     expected = [table[t.touch_id] for t in journey.touches]

@@ -18,7 +18,7 @@ from almmta_spark import config, runner, spark_tables, tables
 from almmta_spark.config import Config
 from almmta_spark.example_spec import ExampleSpec
 
-USER = 1
+USER = 153
 FOLDER = Path(__file__).parent
 MODELLED = "7_attribution.txt"
 """Depends on trained weights: compared within a tolerance, everything else to the letter."""

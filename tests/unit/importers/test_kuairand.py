@@ -12,8 +12,11 @@ from chispa import assert_df_equality
 
 pytest.importorskip("pyspark")
 
+from almmta_spark import spark_tables, tables
+from almmta_spark.config import Config, IngestConfig
 from almmta_spark.importers import csv_files, kuairand
 from almmta_spark.importers.kuairand import files, log, report, snapshots
+from jobs.import_kuairand import import_kuairand
 
 REAL = Path(os.environ.get("ALMMTA_KUAIRAND", Path(__file__).parents[4] / "shared/data/kuairand"))
 NOON = 1650801600000  # 2022-04-24 12:00 UTC, 20:00 at UTC+8
@@ -134,6 +137,34 @@ def test_content_days_beyond_the_log_are_refused(spark, download):
     raw = files.read(spark, download([log_row(1, 10, NOON + n * DAY) for n in range(3)]))
     with pytest.raises(ValueError, match=r"--content-days must leave days after it: .* has 2 up to 2022-04-25, got 2"):
         next(kuairand.input_tables(raw, seed=0, content_days=2, last="2022-04-25"))
+
+
+def test_the_job_writes_every_table_up_to_the_day_asked_for_and_counts_what_it_refused(spark, download, tmp_path):
+    rows = [
+        log_row(u, 10 + k % 2, NOON + n * DAY + k, is_comment=1) for n in range(4) for u in (1, 2) for k in range(2)
+    ]
+    conf = Config(warehouse=str(tmp_path / "warehouse"), ingest=IngestConfig(max_rejected_rate=0.1))
+    found = import_kuairand(spark, conf, download([*rows, log_row("", 10, NOON)]), 2, "2022-04-26")
+    assert found["files"]["log rows refused"] == 1
+    assert found["rows"] == {
+        "users": {"2022-04-24": 2},
+        "items": {"2022-04-24": 3, "2022-04-26": 3},
+        **{t: dict.fromkeys(("2022-04-24", "2022-04-25", "2022-04-26"), 4) for t in ("exposures", "uploads")},
+        "signals": {},
+    }
+    items = spark_tables.read_snapshot(spark, conf, tables.ITEMS, "2022-04-26")
+    known = {r["item_id"]: r["embedding"] is not None for r in items.collect()}
+    assert known == {10: True, 11: True, 12: False}
+    refused = spark.read.json(str(tmp_path / "warehouse/_import/rejected")).collect()
+    assert [r["reason"] for r in refused] == ["user_id or video_id is missing"]
+
+
+def test_too_many_refused_rows_stop_the_import_before_a_table_is_written(spark, download, tmp_path):
+    conf = Config(warehouse=str(tmp_path / "warehouse"))
+    folder = download([log_row(1, 10, NOON), log_row("", 10, NOON)])
+    with pytest.raises(ValueError, match=r"at most 0 of 2 rows may be refused \(ingest.max_rejected_rate\), 1 were"):
+        import_kuairand(spark, conf, folder, 1, "2022-04-30")
+    assert [p.name for p in (tmp_path / "warehouse").iterdir()] == ["_import"]
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no KuaiRand-Pure in {REAL}: set ALMMTA_KUAIRAND to its folder")

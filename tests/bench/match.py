@@ -20,7 +20,7 @@ from almmta_spark.config import Config
 from almmta_spark.pairs.match import high_match, match_scores
 from tests.bench.measure import DS, Record, seconds_of, settings
 
-SETTINGS = ((1.0, 2), (2.0, 2), (2.0, 5))
+SETTINGS = ((0.5, 2), (1.0, 2), (2.0, 3))
 """(bucket length as a multiple of the distance, hash tables): from coarse and quick to dear."""
 _PARTS = 1_000_000
 

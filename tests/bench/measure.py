@@ -7,10 +7,10 @@ import multiprocessing
 import os
 import platform
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +35,26 @@ def alone(part: str, function: Callable[..., Record], *args: Any) -> Record:
     """The function's record with peak_memory_gb, from a process of its own (with its JVM and workers)."""
     runner.log.info("== %s", part)
     clock = time.monotonic()
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        record = pool.submit(_measured, function, *args).result()
+    context = multiprocessing.get_context("spawn")
+    answer, question = context.Pipe(duplex=False)
+    process = context.Process(target=_measured, args=(question, function, args))
+    process.start()
+    question.close()  # so that the end of the process is the end of the pipe
+    try:
+        record: Record = answer.recv()
+    except EOFError:
+        raise RuntimeError(f"benchmark part {part!r} ended without a result: its error stands above") from None
+    finally:
+        process.join()
     runner.log.info("   %.1f s, peak memory %.2f GB", time.monotonic() - clock, record["peak_memory_gb"])
     return {"part": part} | record
 
 
-def _measured(function: Callable[..., Record], *args: Any) -> Record:
+def _measured(question: Connection, function: Callable[..., Record], args: Sequence[Any]) -> None:
     runner.set_up_logging()
     with peak_memory(0.5) as memory:
         record = function(*args)
-    return record | {"peak_memory_gb": round(memory["peak_gb"], 2)}
+    question.send(record | {"peak_memory_gb": round(memory["peak_gb"], 2)})
 
 
 def settings(work: str, name: str, size: int) -> Config:

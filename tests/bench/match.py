@@ -45,8 +45,10 @@ def compare(work: str, name: str, size: int, max_uploads: int) -> Record:
         record["recall"] = _recall(spark, f"{folder}/ours", f"{folder}/lsh")
         runner.log.info("  LSH, bucket %.2f, %d tables: recall %.3f", *setting, record["recall"])
         found.append(record)
-    contents = items.where("embedding is not null").count()
-    sampled = {"share": share, "journeys": sample.count(), "uploads": uploads, "items": contents}
+    contents = items.where("embedding is not null").agg(F.count(F.lit(1)), F.max(F.size("embedding"))).first()
+    assert contents is not None
+    sampled = {"share": share, "journeys": sample.count(), "uploads": uploads}
+    sampled |= {"items": contents[0], "content_length": contents[1]}
     return {"all_journeys": everywhere, "sample": sampled, "ours": ours, "distance": distance, "lsh": found}
 
 

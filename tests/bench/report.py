@@ -120,7 +120,8 @@ def _pairs(pairs: Sequence[Record]) -> list[str]:
             f"All journeys, ours: {_int(everywhere['scored'])} pairs scored in {everywhere['seconds']:.1f} s"
             f" ({_int(everywhere['scored_per_second'])} pairs/s), {_int(everywhere['found'])} high-match.",
             f"Side by side on {whole} journeys with an upload: {_int(sample['journeys'])} journeys,"
-            f" {_int(sample['uploads'])} uploads, {_int(sample['items'])} items;"
+            f" {_int(sample['uploads'])} uploads, {_int(sample['items'])} items with contents of length"
+            f" {sample['content_length']};"
             f" threshold {found['ours']['threshold']:.3f}, distance {found['distance']:.3f}.",
             "",
         ]

@@ -33,7 +33,7 @@ def pairs(exposures):
     return {
         "exposures": exposures,
         "all_journeys": ours | {"scored": 40_000},
-        "sample": {"share": 0.125, "journeys": 100, "uploads": 120, "items": 1000},
+        "sample": {"share": 0.125, "journeys": 100, "uploads": 120, "items": 1000, "content_length": 4},
         "ours": ours,
         "distance": 1.0,
         "lsh": [lsh | {"found_per_second": 112, "recall": 0.75}],
@@ -113,7 +113,8 @@ def test_the_page_says_which_aims_were_met(measured):
 
 def test_the_page_says_what_was_compared_and_on_which_machine(measured):
     page = report.page(measured)
-    assert "a hash sample of 12.5% of the journeys with an upload: 100 journeys, 120 uploads, 1,000 items" in page
+    assert "a hash sample of 12.5% of the journeys with an upload: 100 journeys, 120 uploads" in page
+    assert "1,000 items with contents of length 4;" in page
     assert "| LSH, 2 tables, bucket 1.00 | 8.0 | 90,000 | 900 | 0.750 | 112 |" in page
     assert "2 cores (some CPU), 24 GB" in page and "torch 2.13" in page and "`python -m tests.bench`" in page
     assert "| petastorm | 50,000 | 0.50 |" in page

@@ -139,8 +139,10 @@ class ExamplesConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    embedding_dim: int = 8
+    embedding_dim: int = 4
     """Length R of a cluster's modulation vector e_c."""
+    content_modulation: bool = True
+    """Let a cluster's modulation vector lean on the mean content of its items: e_c = B content_c + delta_c."""
     modulation_hidden: int = 0
     """Hidden width of Phi(X) (0: linear; pays from 200,000 journeys on)."""
     num_decays: int = 3
@@ -149,7 +151,7 @@ class ModelConfig:
     """Add a signed linear term to the mediator, for touches that inhibit."""
     quadrature_nodes: int = 9
     """Gauss-Hermite nodes over the mediator's noise."""
-    sparsity: float = 1.0
+    sparsity: float = 0.3
     """Nats of likelihood a cluster's stimulus must gain per e-fold to stay above 0 (0: no cost)."""
     exposure_factor: bool = True
     """latent: read one latent factor of p(T|X) and let the outcome's direct part depend on its posterior mean."""

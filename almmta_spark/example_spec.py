@@ -43,6 +43,9 @@ class ExampleSpec:
     """Held-out rows of the table."""
     base_rate: float
     """Share of training rows with an outcome."""
+    cluster_contents: tuple[tuple[float, ...], ...] = ()
+    """[K][E] mean content of each cluster's items, every dimension centred, the whole scaled to unit mean square; empty
+    where the night has no contents."""
 
     @property
     def num_covariates(self) -> int:
@@ -58,6 +61,7 @@ class ExampleSpec:
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> ExampleSpec:
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+        values["cluster_contents"] = tuple(map(tuple, raw.get("cluster_contents", ())))
         for name in ("outcome_proxies", "intent_proxies"):
             values[name] = tuple(Signal(**s) for s in values[name])
         return cls(**values)

@@ -12,8 +12,8 @@ from almmta_spark.examples.spec import build_spec
 
 def run(night: runner.Night) -> None:
     journeys, propensities = night.read_pooled(tables.JOURNEYS), night.read_pooled(tables.PROPENSITIES)
-    spec = build_spec(journeys, propensities, night.meta(tables.EVENTS)["embedding_length"], night.conf)
     pairs, items = night.read_pooled(tables.MATCHED_PAIRS), night.read(tables.ITEM_CLUSTERS)
+    spec = build_spec(journeys, propensities, items, night.meta(tables.EVENTS)["embedding_length"], night.conf)
     examples = build_examples(journeys, propensities, pairs, items, spec, night.conf)
     night.write(examples, tables.TRAINING_EXAMPLES, meta={"spec": dataclasses.asdict(spec)}, options=WRITE_OPTIONS)
     night.note(base_rate=spec.base_rate, num_training=spec.num_training, num_validation=spec.num_validation)

@@ -13,16 +13,21 @@ from pyspark.sql import functions as F
 from almmta_spark.config import Config, SignalConfig
 from almmta_spark.example_spec import ExampleSpec, Signal
 from almmta_spark.journeys.split import is_validation
+from almmta_spark.logs.arrays import matrix
 
 STATISTICS_JOURNEYS = 100_000
 """Training journeys (the first by hash) covariate means and scales are taken from: bounded on the driver."""
+CONTENT_ITEMS = 50_000
+"""Items (the first by hash) that mean contents of clusters are taken from: bounded on the driver."""
 
 
-def build_spec(journeys: DataFrame, propensities: DataFrame, embedding_length: int, conf: Config) -> ExampleSpec:
+def build_spec(
+    journeys: DataFrame, propensities: DataFrame, items: DataFrame, embedding_length: int, conf: Config
+) -> ExampleSpec:
     """The spec of the pooled nights. ValueError for a one-class outcome or a night without any outcome proxy.
 
     Cost: three scans of journeys, one of propensities' clusters; on the driver a row a signal name and the covariates
-    of at most STATISTICS_JOURNEYS journeys.
+    of at most STATISTICS_JOURNEYS journeys, and at most CONTENT_ITEMS contents.
     """
     split = journeys.withColumn("is_validation", is_validation(conf.seed, conf.examples.validation_share))
     training = split.where("is_validation = 0")
@@ -40,8 +45,9 @@ def build_spec(journeys: DataFrame, propensities: DataFrame, embedding_length: i
             "table signals: no outcome proxy has an event in the lookback window, and without one the mediator cannot "
             "be read: write signals of the night's lookback window, or give a signal the role outcome_proxy in conf"
         )
+    clusters = _clusters(propensities)
     return ExampleSpec(
-        clusters=_clusters(propensities),
+        clusters=clusters,
         max_touchpoints=conf.journeys.max_touchpoints,
         outcome_proxies=outcome_proxies,
         intent_proxies=_signals(training, "intent_proxies", "intent_proxy", conf.signals),
@@ -54,6 +60,7 @@ def build_spec(journeys: DataFrame, propensities: DataFrame, embedding_length: i
         num_training=counts["training"],
         num_validation=counts["validation"],
         base_rate=counts["outcomes"] / counts["training"],
+        cluster_contents=cluster_contents(items, clusters, conf.seed) if embedding_length else (),
     )
 
 
@@ -85,6 +92,34 @@ def standardisation(values_ND: NDArray[np.float64]) -> tuple[tuple[float, ...], 
     scale_D = np.sqrt((deviation_ND**2).sum(axis=0) / count_D)
     scale_D = np.where(scale_D > 1e-9 * np.maximum(np.abs(mean_D), 1.0), scale_D, 1.0)
     return tuple(mean_D.tolist()), tuple(scale_D.tolist())
+
+
+def cluster_contents(items: DataFrame, clusters: Sequence[int], seed: int) -> tuple[tuple[float, ...], ...]:
+    """[K][E] ExampleSpec.cluster_contents; a cluster without content has the mean of the others. Empty without any.
+
+    Cost: one scan of items for a bounded sample.
+    """
+    order = [F.xxhash64(F.lit(seed), F.lit("contents"), "item_id"), F.col("item_id")]
+    known = items.where(F.col("embedding").isNotNull() & F.col("cluster").isin(*clusters))
+    sample = known.orderBy(*order).limit(CONTENT_ITEMS).select("cluster", "embedding").toArrow()
+    if not sample.num_rows:
+        return ()
+    content_NE = matrix(sample.column("embedding").combine_chunks()).astype(np.float64)
+    index_N = np.searchsorted(np.asarray(clusters), sample.column("cluster").to_numpy())
+    return centred_contents(content_NE, index_N, len(clusters))
+
+
+def centred_contents(
+    content_NE: NDArray[np.float64], index_N: NDArray[np.int64], num_clusters: int
+) -> tuple[tuple[float, ...], ...]:
+    """Means by cluster, each dimension centred over the clusters that have one, all scaled to unit mean square."""
+    count_K = np.bincount(index_N, minlength=num_clusters)
+    sums = [np.bincount(index_N, weights=x_N, minlength=num_clusters) for x_N in content_NE.T]
+    mean_KE = np.stack(sums, axis=1) / np.maximum(count_K, 1)[:, None]
+    there_K = count_K > 0
+    centred_KE = np.where(there_K[:, None], mean_KE - mean_KE[there_K].mean(axis=0), 0.0)
+    size = np.sqrt((centred_KE[there_K] ** 2).mean())
+    return tuple(map(tuple, (centred_KE / size if size > 0 else centred_KE).tolist()))
 
 
 def _signals(training: DataFrame, column: str, role: str, known: Mapping[str, SignalConfig]) -> tuple[Signal, ...]:

@@ -21,6 +21,11 @@ AGE_UNIT_HOURS = 12.0
 """Ages enter the decay in this unit, so that rates of a day's and of an hour's memory are of similar size."""
 FIRST_RATES = (0.25, 4.0)
 """Slowest and fastest decay at the start, per AGE_UNIT_HOURS: memories of two days and of three hours."""
+SHARPNESS = 2.0
+"""Of the modulation softplus(SHARPNESS u) / SHARPNESS: nearer to a ramp, a weak touch is not floored at softplus(0)."""
+STRENGTH_FLOOR = 0.05
+"""Share of the mean strength below which a fitted strength counts as 0: averaging the weights leaves a residue on
+clusters that inspire nobody, and it would rank above a true 0."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +53,15 @@ class Stimuli:
 
 
 class StimulusEncoder(nn.Module):
-    """g_k = s_c softplus(u0 + (Phi X) . e_c) * sum_r pi_r exp(-softplus(lambda_r) age_k): real time, no rank positions.
+    """g_k = s_c ramp(u0 + (Phi X) . e_c) * sum_r pi_r exp(-softplus(lambda_r) age_k): real time, no rank positions.
 
     s_c >= 0 by projection, not by a softplus: a cluster that inspires nobody then reaches exactly 0, where a softplus
-    would leave it a residue that ranks above the weak but real stimuli of its journey.
+    would leave it a residue that ranks above the weak but real stimuli of its journey. Where items have contents,
+    e_c = B content_c + delta_c: what a cluster does to whom is partly told by what it is about, which helps where
+    few users of a kind were shown it.
     """
+
+    content_KE: Tensor
 
     def __init__(self, spec: ExampleSpec, conf: ModelConfig) -> None:
         super().__init__()
@@ -63,18 +72,26 @@ class StimulusEncoder(nn.Module):
         self.level = nn.Parameter(torch.empty(()))
         if conf.signed:
             self.signed_K = nn.Parameter(torch.empty(clusters))
+        self.contents = spec.cluster_contents if conf.content_modulation else ()
+        self.content = nn.Linear(len(self.contents[0]), width, bias=False) if self.contents else None
+        if self.contents:
+            self.register_buffer("content_KE", torch.empty(clusters, len(self.contents[0])), persistent=False)
         self.hidden = nn.Linear(inputs, conf.modulation_hidden) if conf.modulation_hidden else None
         self.modulation = nn.Linear(conf.modulation_hidden or inputs, width, bias=False)
         self.decay_rate = nn.Parameter(torch.empty(conf.num_decays))
         self.decay_mix = nn.Parameter(torch.empty(conf.num_decays))
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """s softplus(u0) = .4, e ~ N(0, .1), rates spread geometrically over FIRST_RATES."""
+        """s ramp(u0) = .2, delta and B ~ N(0, .1), rates spread geometrically over FIRST_RATES."""
         initialise.fill(self.level, 0.0)
-        initialise.fill(self.strength_K, 0.4 / math.log(2))
+        initialise.fill(self.strength_K, 0.2 * SHARPNESS / math.log(2))
         initialise.normal(self.embedding_KR, 0.1, generator)
         if self.signed:
             initialise.fill(self.signed_K, 0.0)
+        if self.content is not None:
+            initialise.normal(self.content.weight, 0.1, generator)
+            with torch.no_grad():
+                self.content_KE.copy_(torch.tensor(self.contents))
         if self.hidden is not None:
             initialise.linear(self.hidden, generator)
         initialise.linear(self.modulation, generator)
@@ -99,10 +116,22 @@ class StimulusEncoder(nn.Module):
         with torch.no_grad():
             self.strength_K.clamp_(min=0)
 
+    def strength(self) -> Tensor:
+        """s_c, [K]; once fitted (in eval mode) exactly 0 below the floor."""
+        strength_K = self.strength_K.clamp(min=0)
+        if self.training:
+            return strength_K
+        return torch.where(strength_K < STRENGTH_FLOOR * strength_K.mean(), torch.zeros_like(strength_K), strength_K)
+
+    def embedding(self) -> Tensor:
+        """e_c, [K, R]."""
+        return self.embedding_KR if self.content is None else self.embedding_KR + self.content(self.content_KE)
+
     def stimulus_at_once(self, covariates_BD: Tensor) -> Tensor:
         """What a touch of each cluster just now would be to each journey, [B, K] (K is small beside L * R)."""
         inputs = covariates_BD if self.hidden is None else torch.tanh(self.hidden(covariates_BD))
-        return F.softplus(self.level + self.modulation(inputs) @ self.embedding_KR.T) * self.strength_K.clamp(min=0)
+        ramp_BK = F.softplus(SHARPNESS * (self.level + self.modulation(inputs) @ self.embedding().T)) / SHARPNESS
+        return ramp_BK * self.strength()
 
     def forward(self, batch: Batch) -> Stimuli:
         kept_BL = self.decay(batch.age_BL) * batch.mask_BL

@@ -72,7 +72,7 @@ class PaperModel(nn.Module):
                 "sparsity": losses.sparsity_cost(stimuli.mean_K, self.conf.sparsity, self.num_rows),
             }
             if self.pairs is not None:
-                contrast = self.pairs(batch, self.encoder.embedding_KR)
+                contrast = self.pairs(batch, self.encoder.embedding())
                 terms["contrastive"] = self.conf.contrastive_weight * contrast
         return losses.total(terms) | {"effective_sample_share": losses.effective_sample_share(weight_B)}
 
@@ -85,7 +85,7 @@ class PaperModel(nn.Module):
             mu_B = self.mediator(batch.covariates_BD, *stimuli.total())
             deleted_BL = self.mediator(batch.covariates_BD, *stimuli.without_each())
             slope_B = self.slope(batch.covariates_BD)
-            embedding_KR = self.encoder.embedding_KR
+            embedding_KR = self.encoder.embedding()
             content_KR = embedding_KR if self.pairs is None else self.pairs.touch(embedding_KR)
             chosen_BN = self.bank.neighbours(batch, counts_BK, content_KR)
             others_BNR = self.treatment(self.bank.counts_MK)[chosen_BN]

@@ -14,6 +14,7 @@ from scipy.stats import rankdata
 
 from almmta_spark.config import ModelConfig, TrainingConfig
 from almmta_spark.example_spec import ExampleSpec, Signal
+from almmta_spark.examples.spec import centred_contents
 from almmta_spark.model import Batch, build
 from almmta_spark.simulator import draws, truth, worlds
 
@@ -61,6 +62,7 @@ def simulate(world_name: str, num_users: int, seed: int, world: worlds.World | N
     }
     columns |= _matches(columns, content, outcome, seed)
     kinds = ["binary"] * 3 + ["count"]
+    items = np.arange(len(world.item_content_IE))
     spec = ExampleSpec(
         clusters=tuple(range(worlds.NUM_CLUSTERS)),
         max_touchpoints=shown.shape[1],
@@ -75,6 +77,7 @@ def simulate(world_name: str, num_users: int, seed: int, world: worlds.World | N
         num_training=len(x),
         num_validation=0,
         base_rate=float(outcome.mean()),
+        cluster_contents=centred_contents(world.item_content_IE, items // world.items_per_cluster, worlds.NUM_CLUSTERS),
     )
     return Night(spec, columns, packed(effects))
 

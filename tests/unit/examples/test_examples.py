@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -14,7 +15,7 @@ from almmta_spark.example_spec import ExampleSpec, Signal
 from almmta_spark.examples.build import build_examples
 from almmta_spark.examples.features import features
 from almmta_spark.examples.layout import WRITE_OPTIONS, laid_out, num_groups
-from almmta_spark.examples.spec import build_spec, standardisation
+from almmta_spark.examples.spec import build_spec, centred_contents, standardisation
 from almmta_spark.pairs.build import build_pairs
 from tests.nights import DS, items, journey, journeys, propensities, touch
 
@@ -49,7 +50,7 @@ def night(spark):
 
 @pytest.fixture(scope="module")
 def spec(night, conf):
-    return build_spec(night[0], night[1], embedding_length=2, conf=conf)
+    return build_spec(*night, embedding_length=2, conf=conf)
 
 
 @pytest.fixture(scope="module")
@@ -122,13 +123,13 @@ def test_row_groups_are_a_multiple_of_the_ranks(rows, wanted, max_rows, ranks, g
 def test_a_night_with_one_outcome_class_is_refused(spark, night, conf):
     nobody = journeys(spark, [journey(u, [touch(u, 100, 5)]) for u in USERS])
     with pytest.raises(ValueError, match=r"table journeys: training needs journeys with and without an upload, got 0"):
-        build_spec(nobody, night[1], 2, conf)
+        build_spec(nobody, night[1], night[2], 2, conf)
 
 
 def test_a_night_without_any_outcome_proxy_is_refused(spark, night, conf):
     rows = [journey(u, [touch(u, 100, 5)], [(u, None)] if u % 2 else [], proxies=()) for u in USERS]
     with pytest.raises(ValueError, match="table signals: no outcome proxy"):
-        build_spec(journeys(spark, rows), night[1], 2, conf)
+        build_spec(journeys(spark, rows), night[1], night[2], 2, conf)
 
 
 def test_the_spec_survives_json(spec):
@@ -136,9 +137,16 @@ def test_the_spec_survives_json(spec):
     assert json.loads(spec.to_json())["base_rate"] == spec.base_rate
 
 
-def test_standardisation_ignores_unknown_values_and_leaves_constants_alone():
-    import numpy as np
+def test_contents_of_clusters_are_centred_and_scaled(spec):
+    assert spec.clusters == (5, 6, 7)
+    assert spec.cluster_contents == ((1.0, -1.0), (0.0, 0.0), (-1.0, 1.0))  # 6 has no item
 
+
+def test_equal_contents_tell_clusters_nothing():
+    assert centred_contents(np.ones((4, 2)), np.array([0, 0, 1, 2]), 3) == ((0.0, 0.0),) * 3
+
+
+def test_standardisation_ignores_unknown_values_and_leaves_constants_alone():
     mean, scale = standardisation(np.array([[1.0, 5.0, np.nan], [3.0, 5.0, np.inf]]))
     assert mean == (2.0, 5.0, 0.0) and scale == (1.0, 1.0, 1.0)
     assert all(math.isfinite(v) for v in (*mean, *scale))

@@ -22,6 +22,7 @@ SPEC = ExampleSpec(
     num_training=6,
     num_validation=0,
     base_rate=0.03,
+    cluster_contents=tuple(tuple(np.sin(np.arange(4) + 3 * k)) for k in range(5)),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,8 +52,9 @@ def test_the_loss_equals_a_slow_quadrature(leak, columns, batch):
         for c, age in zip(columns["cluster_index"][i, :n], columns["age_hours"][i, :n], strict=True):
             mix = np.exp(p["encoder.decay_mix"]) / np.exp(p["encoder.decay_mix"]).sum()
             decay = (mix * np.exp(-softplus(p["encoder.decay_rate"]) / 12 * float(age))).sum()
-            u = p["encoder.level"] + (p["encoder.modulation.weight"] @ x) @ p["encoder.embedding_KR"][c]
-            stimulus += max(p["encoder.strength_K"][c], 0) * softplus(u) * decay
+            e = p["encoder.embedding_KR"][c] + p["encoder.content.weight"] @ np.array(SPEC.cluster_contents[c])
+            u = p["encoder.level"] + (p["encoder.modulation.weight"] @ x) @ e
+            stimulus += max(p["encoder.strength_K"][c], 0) * softplus(2 * u) / 2 * decay
             omega += p["direct.omega_K"][c]
         rho = 1 - softplus(p["mediator.one_minus_rho"])
         mu = p["mediator.baseline.weight"][0] @ x + p["mediator.baseline.bias"][0]
@@ -261,3 +263,18 @@ def test_outcome_side_columns_may_be_missing_when_scoring(columns, batch):
     model = perturbed(ModelConfig())
     assert torch.equal(model.effects(bare).removal_effect_BL, model.effects(batch).removal_effect_BL)
     assert (bare.match_position_B == -1).all()
+
+
+def test_a_fitted_strength_below_the_floor_counts_as_zero(batch):
+    encoder = build("latent", SPEC, ModelConfig()).encoder
+    with torch.no_grad():
+        encoder.strength_K.copy_(torch.tensor([1.0, 1.0, 0.01, 0.0, -0.01]))
+    assert encoder.strength().tolist() == pytest.approx([1.0, 1.0, 0.01, 0.0, 0.0])
+    assert encoder.eval().strength().tolist() == [1.0, 1.0, 0.0, 0.0, 0.0]
+
+
+def test_without_contents_a_cluster_has_a_vector_of_its_own():
+    model = build("latent", replace(SPEC, cluster_contents=()), ModelConfig())
+    assert model.encoder.embedding() is model.encoder.embedding_KR
+    off = build("latent", SPEC, ModelConfig(content_modulation=False))
+    assert set(off.state_dict()) == set(model.state_dict())

@@ -104,7 +104,7 @@ def _probability(model, batch, mu_B, effects):
 def _slow_frontdoor(model, batch, mu_B):
     from almmta_spark.model.encoder import cluster_counts
 
-    content = model.pairs.touch(model.encoder.embedding_KR)
+    content = model.pairs.touch(model.encoder.embedding())
     others = model.bank.counts_MK[model.bank.neighbours(batch, cluster_counts(batch, len(SPEC.clusters)), content)]
     slope = model.slope(batch.covariates_BD)
     values = []

@@ -127,8 +127,10 @@ class Night:
         table: Table,
         meta: Mapping[str, Any] | None = None,
         options: Mapping[str, str] | None = None,
+        check: Callable[[], object] | None = None,
     ) -> spark_tables.Published:
-        done = spark_tables.write(df, self.conf, table, self.ds, meta, options)
+        """check: asserts what must hold before the table is published."""
+        done = spark_tables.write(df, self.conf, table, self.ds, meta, options, check)
         self.outputs[table.name] = {"rows": done.rows, "checksum": done.checksum, "version": done.version}
         log.info("  %-24s %12s rows", table.name, f"{done.rows:,}")
         return done

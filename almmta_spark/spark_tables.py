@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -26,6 +26,7 @@ from almmta_spark.tables import Table
 
 POINTER = "_published.json"
 _LOSSLESS = {("int", "bigint"), ("smallint", "bigint"), ("smallint", "int"), ("float", "double")}
+_LOW_BITS = 2**28 - 1  # of a row's hash, so that a sum over 10^10 rows stays within 64 bits
 _VERSIONS_KEPT = 2  # the one readers see, and the one a slow reader may still be on
 
 
@@ -38,7 +39,7 @@ class Published:
     version: str
     rows: int
     checksum: str
-    """Sum of xxhash64 over rows: independent of their order."""
+    """Exclusive or, and a sum, of xxhash64 over rows: independent of their order."""
     meta: Mapping[str, Any]
 
 
@@ -223,33 +224,37 @@ def write(
     ds: str,
     meta: Mapping[str, Any] | None = None,
     options: Mapping[str, str] | None = None,
+    check: Callable[[], object] | None = None,
 ) -> Published:
     """Writes a table's night beside the published one, verifies it and publishes it in one atomic step.
 
-    Verified: every column declared and of its type, no null where none may be, and the files read back to the row count
-    and checksum that were written. Cost: one write and one scan of what was written; sums only on the driver.
+    Verified: every column declared and of its type, no null where none may be, the files read back to the row count and
+    checksum that were written, and whatever check, called once the files lie there, asserts. Cost: one write and one
+    scan of what was written; sums only on the driver.
     """
     spark = df.sparkSession
     root, version = folder(conf, table, ds), uuid.uuid4().hex[:12]
     target = storage.join(root, f"version={version}")
     shaped = df.select(*[_checked(df.schema, table, c, ds) for c in table.columns])
     seen = Observation()
-    nulls = [F.count_if(F.isnull(c.name)).alias(f"null:{c.name}") for c in table.columns if not c.nullable]
+    present = [F.count(c.name).alias(c.name) for c in table.columns if not c.nullable]
     try:
-        writer = shaped.observe(seen, *_count_and_checksum(table), *nulls).write.options(**(options or {}))
+        writer = shaped.observe(seen, *_count_and_checksum(table)).write.options(**(options or {}))
         writer.mode("errorifexists").parquet(target)
-        written = seen.get
-        holes = {name[5:]: n for name, n in written.items() if name.startswith("null:") and n}
+        found = _frame(spark, table, [target], ds).agg(*_count_and_checksum(table), *present).first()
+        assert found is not None
+        back, written = found.asDict(), seen.get
+        rows, checksum = _rows_and_checksum(back)
+        if (rows, checksum) != _rows_and_checksum(written):
+            raise OSError(f"table {table.name}: wrote {written} but read back {back} from {target}: run again")
+        holes = {c.name: rows - back[c.name] for c in table.columns if not c.nullable and back[c.name] < rows}
         assert not holes, f"table {table.name}: nulls where none may be: {holes}"
-        back = _frame(spark, table, [target], ds).agg(*_count_and_checksum(table)).first()
-        assert back is not None
-        read_back, first_time = (back["rows"], back["checksum"]), (written["rows"], written["checksum"])
-        if read_back != first_time:
-            raise OSError(f"table {table.name}: wrote {first_time} but read back {read_back} from {target}: run again")
+        if check is not None:
+            check()
     except BaseException:
         storage.delete(spark, target)
         raise
-    done = Published(table.name, ds, version, int(back["rows"]), str(back["checksum"] or 0), dict(meta or {}))
+    done = Published(table.name, ds, version, rows, checksum, dict(meta or {}))
     storage.write_text(spark, storage.join(root, POINTER), json.dumps(done.__dict__, sort_keys=True))
     _forget_old_versions(spark, root, version)
     return done
@@ -265,9 +270,15 @@ def write_input(df: DataFrame, conf: Config, table: Table, ds: str) -> None:
     storage.move(spark, beside, target)
 
 
-def _count_and_checksum(table: Table) -> tuple[Column, Column]:
-    row_hash = F.xxhash64(*table.column_names).cast("decimal(38,0)")
-    return F.count(F.lit(1)).alias("rows"), F.sum(row_hash).alias("checksum")
+def _count_and_checksum(table: Table) -> list[Column]:
+    """Rows, and two 64-bit sums of their hashes: rows that come in pairs cancel in the first, not in the second."""
+    row_hash = F.xxhash64(*table.column_names)
+    low = F.sum(row_hash.bitwiseAND(F.lit(_LOW_BITS)))
+    return [F.count(F.lit(1)).alias("_rows"), F.bit_xor(row_hash).alias("_xor"), low.alias("_sum")]
+
+
+def _rows_and_checksum(found: Mapping[str, Any]) -> tuple[int, str]:
+    return int(found["_rows"]), f"{(found['_xor'] or 0) % 2**64:016x}-{found['_sum'] or 0:x}"
 
 
 def _forget_old_versions(spark: SparkSession, root: str, current: str) -> None:

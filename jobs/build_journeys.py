@@ -14,7 +14,7 @@ def run(night: runner.Night) -> None:
     ingested = IngestSummary.from_dict(night.meta(tables.EVENTS))
     users = accepted_users(night.read_snapshot(tables.USERS, users_not_after(night)), ingested)
     journeys = build_journeys(events, users, night.ds, night.conf.journeys)
-    night.write(journeys.table, tables.JOURNEYS)
+    night.write(journeys.table, tables.JOURNEYS, check=lambda: journeys.accounts(ingested))
     accounting = {name: account.to_dict() for name, account in journeys.accounts(ingested).items()}
     reasons = {name: account.pop("reasons") for name, account in accounting.items()}
     night.note(accounting=accounting, rejection_reasons={name: r for name, r in reasons.items() if r})

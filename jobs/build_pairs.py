@@ -11,9 +11,7 @@ def run(night: runner.Night) -> None:
         night.read(tables.JOURNEYS),
         night.read(tables.PROPENSITIES),
         night.read(tables.ITEM_CLUSTERS),
-        night.conf.pairs,
-        night.conf.propensity.num_buckets,
-        night.conf.seed,
+        night.conf,
     )
     night.note(match_threshold=chosen.threshold, scored_pairs=chosen.num_scored)
     night.write(pairs, tables.MATCHED_PAIRS, meta={"threshold": chosen.threshold, "num_scored": chosen.num_scored})

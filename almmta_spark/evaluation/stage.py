@@ -80,7 +80,7 @@ def evaluate(
     """Everything this page's tables say about the night's attributions.
 
     row_counts: (rejected, all) rows per input table; history: epochs of each trained model, for the training curves.
-    Cost: two scans of attribution and one join with truth_attribution, one explosion of propensities to journeys x
+    Cost: two scans of attribution and two joins with truth_attribution, one explosion of propensities to journeys x
     clusters rows (twice, aggregated in place), one scan of journey_scores. On the driver: groups x NUM_CELLS sums a
     protocol, and at most exact.MAX_TOUCHES touches a method where there is truth.
     """
@@ -93,12 +93,13 @@ def evaluate(
     uplift_rows: list[Row] = []
     auuc_rows: list[Row] = []
     for of_protocol in sums:
-        measured = auuc.measure(found, of_protocol, conf.evaluation, conf.seed)
-        methods = dict(found.by_method)
+        scored = _scores_of_known_effects(inputs) if of_protocol.protocol is grouped.EXACT else found
+        measured = auuc.measure(scored, of_protocol, conf.evaluation, conf.seed)
+        methods = dict(scored.by_method)
         if sample is not None and of_protocol.protocol is not grouped.EXACT:
             methods[auuc.TRUTH_METHOD] = exact.group_scores(sample, found)
-        uplift_rows += auuc.grouped_rows(found, measured, methods, conf.evaluation.interval)
-        auuc_rows += auuc.auuc_rows(found, measured, methods, conf.evaluation.interval)
+        uplift_rows += auuc.grouped_rows(scored, measured, methods, conf.evaluation.interval)
+        auuc_rows += auuc.auuc_rows(scored, measured, methods, conf.evaluation.interval)
     truth_rows = [] if sample is None else list(exact.truth_metric_rows(sample, _null_clusters(inputs)))
     checks += [
         *diagnostics.coverage_checks(found.partial),
@@ -126,6 +127,13 @@ def to_frame(spark: SparkSession, table: Table, rows: Iterable[Row]) -> DataFram
     ordered = sorted(rows, key=lambda row: tuple(row[k] for k in table.key))
     values = [tuple(row[name] for name in table.column_names) for row in ordered]
     return spark.createDataFrame(values, table.ddl).coalesce(1)
+
+
+def _scores_of_known_effects(inputs: Inputs) -> auuc.Scores:
+    """Scores over the touches the exact uplift is over: which touches were sampled then moves no group's rank."""
+    assert inputs.truth is not None
+    keys = grouped.same_keys(inputs.attribution, inputs.truth, "user_id", "touch_id")
+    return auuc.scores(inputs.attribution.join(inputs.truth.select(*keys), keys, "left_semi"))
 
 
 def _protocols(

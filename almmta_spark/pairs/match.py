@@ -58,12 +58,15 @@ def _dot(a: Column, b: Column) -> Column:
     return F.aggregate(products, F.lit(0.0).cast("double"), lambda total, product: total + product)
 
 
-def high_match(scores: DataFrame, conf: PairsConfig) -> Matches:
+def high_match(scores: DataFrame, conf: PairsConfig, fitted_on: Column | None = None) -> Matches:
     """Pairs from the threshold on, at most max_pairs_per_upload an upload (ties: the newest touch first).
 
-    Cost: one aggregation to at most 20,001 bins for the quantile (on the driver), one shuffle of the pairs by upload.
+    fitted_on: the scores match_quantile is taken of (default: all). Cost: one aggregation to at most 2 x 20,001 bins
+    for the quantile (on the driver), one shuffle of the pairs by upload.
     """
-    threshold, num_scored = _threshold(scores, conf)
+    threshold, num_scored = _threshold(
+        scores.withColumn("fitted_on", F.lit(True) if fitted_on is None else fitted_on), conf
+    )
     order = Window.partitionBy("upload_id").orderBy(F.desc("match_score"), F.desc("touch_position"), "touch_id")
     ranked = scores.where(F.col("match_score") >= threshold).withColumn("match_rank", F.row_number().over(order))
     return Matches(ranked.where(F.col("match_rank") <= conf.max_pairs_per_upload), threshold, num_scored)
@@ -72,10 +75,11 @@ def high_match(scores: DataFrame, conf: PairsConfig) -> Matches:
 def _threshold(scores: DataFrame, conf: PairsConfig) -> tuple[float, int]:
     """match_threshold, or the lower edge of the bin that holds the match_quantile; and the number of scored pairs."""
     bins = F.floor(F.col("match_score") * _BINS).alias("bin")
-    counted = sorted(tuple(row) for row in scores.groupBy(bins).count().toLocalIterator())
-    total = sum(count for _, count in counted)
-    if conf.match_threshold is not None or not total:
+    counted = sorted(tuple(row) for row in scores.groupBy(bins, "fitted_on").count().toLocalIterator())
+    total = sum(count for *_, count in counted)
+    fitted = [(edge, count) for edge, fits, count in counted if fits]
+    if conf.match_threshold is not None or not fitted:
         return (1.0 if conf.match_threshold is None else conf.match_threshold), total
-    below = np.cumsum([count for _, count in counted])
-    at = int(np.searchsorted(below, conf.match_quantile * total, side="right"))
-    return counted[min(at, len(counted) - 1)][0] / _BINS, total
+    below = np.cumsum([count for _, count in fitted])
+    at = int(np.searchsorted(below, conf.match_quantile * below[-1], side="right"))
+    return fitted[min(at, len(fitted) - 1)][0] / _BINS, total

@@ -1,4 +1,7 @@
-"""Hard negatives: touches of other users in the same propensity bucket, drawn by seeded hash."""
+"""Hard negatives: other users' touches of other clusters in the same propensity bucket, drawn by seeded hash.
+
+A touch of the positive's own cluster would be no negative: what inspired the upload was of that kind.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pyspark.sql import functions as F
 
 POOL = 1024
 """Touches a propensity bucket offers as negatives."""
-_DRAWS = 3  # candidates drawn per negative, since some are the user's own
+_DRAWS = 3  # candidates drawn per negative, since some are the user's own or of the pair's cluster
 _PARTS = 1_000_000
 
 
@@ -40,7 +43,7 @@ def negative_pool(journeys: DataFrame, propensities: DataFrame, num_buckets: int
 
 
 def with_negatives(pairs: DataFrame, propensities: DataFrame, pool: DataFrame, num: int, seed: int) -> DataFrame:
-    """Pairs with their bucket and up to num negatives of other users (fewer where the bucket has too few).
+    """Pairs with their bucket and up to num negatives (fewer where the bucket has too few other users and clusters).
 
     Cost: one join of pairs with propensities by journey_id, one broadcast of the pool, one shuffle of pairs.
     """
@@ -61,7 +64,8 @@ def with_negatives(pairs: DataFrame, propensities: DataFrame, pool: DataFrame, n
         F.struct("touch_id", "item_id", "cluster").alias("negative"),
     )
     met = drawn.join(F.broadcast(other), ["propensity_bucket", "slot"])
-    found = F.sort_array(F.collect_list(F.when(F.col("other_user") != F.col("user_id"), F.struct("draw", "negative"))))
+    usable = (F.col("other_user") != F.col("user_id")) & (F.col("negative.cluster") != F.col("cluster"))
+    found = F.sort_array(F.collect_list(F.when(usable, F.struct("draw", "negative"))))
     grouped = met.groupBy(*pairs.columns, "propensity_bucket").agg(found.alias("found"))
     distinct = F.array_distinct(F.transform("found", lambda drawn_one: drawn_one["negative"]))
     return grouped.withColumn("negatives", F.slice(distinct, 1, num))

@@ -46,6 +46,22 @@ def test_a_rerun_replaces_and_equal_rows_have_equal_checksums(spark, conf):
     assert spark_tables.read(spark, conf, tables.REJECTED_ROWS, DS).count() == 3
 
 
+def test_rows_that_come_in_pairs_count_in_the_checksum(spark, conf):
+    one = spark_tables.write(rejected(spark, "a", "a", "b"), conf, tables.REJECTED_ROWS, DS)
+    two = spark_tables.write(rejected(spark, "c", "c", "b"), conf, tables.REJECTED_ROWS, DS)
+    assert one.rows == two.rows and one.checksum != two.checksum
+
+
+def test_a_night_whose_check_fails_is_not_published(spark, conf):
+    def check():
+        raise AssertionError("rows do not add up")
+
+    spark_tables.write(rejected(spark, "a"), conf, tables.REJECTED_ROWS, DS)
+    with pytest.raises(AssertionError, match="add up"):
+        spark_tables.write(rejected(spark, "b"), conf, tables.REJECTED_ROWS, DS, check=check)
+    assert [r.reason for r in spark_tables.read(spark, conf, tables.REJECTED_ROWS, DS).collect()] == ["a"]
+
+
 def test_a_failed_write_leaves_the_published_night_and_no_leftovers(spark, conf):
     spark_tables.write(rejected(spark, "a"), conf, tables.REJECTED_ROWS, DS)
     broken = rejected(spark, "b").selectExpr("source", "raise_error('disk gone') as reason", "row")

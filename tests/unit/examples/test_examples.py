@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from almmta_spark import spark_tables, storage, tables
-from almmta_spark.config import Config, ExamplesConfig, JourneysConfig, PairsConfig, SignalConfig
+from almmta_spark.config import Config, ExamplesConfig, JourneysConfig, PairsConfig, PropensityConfig, SignalConfig
 from almmta_spark.example_spec import ExampleSpec, Signal
 from almmta_spark.examples.build import build_examples
 from almmta_spark.examples.features import features
@@ -55,7 +55,7 @@ def spec(night, conf):
 
 @pytest.fixture(scope="module")
 def written(night, conf, spec):
-    pairs, _ = build_pairs(*night, conf.pairs, num_buckets=3, seed=conf.seed)
+    pairs, _ = build_pairs(*night, replace(conf, propensity=PropensityConfig(num_buckets=3)))
     examples = build_examples(night[0], night[1], pairs, night[2], spec, conf)
     spark_tables.write(examples, conf, tables.TRAINING_EXAMPLES, DS, options=WRITE_OPTIONS)
     return spark_tables.path(examples.sparkSession, conf, tables.TRAINING_EXAMPLES, DS)

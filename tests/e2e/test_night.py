@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -13,6 +16,10 @@ import pytest
 from almmta_spark import config, runner, spark_tables, tables
 from jobs import nightly
 from tests.e2e.conftest import DS
+from tests.golden import walk
+
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
+FILES = sorted(p.name for p in walk.FOLDER.glob("*.txt"))
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +109,58 @@ def test_the_candidate_model_says_what_the_table_says(client, spark, night, attr
     assert np.allclose(served["removal_effect"].iloc[0], expected, atol=1e-5)
 
 
+# ---- one user, from raw rows to attribution rows, as the golden files and the README show it ------------------------
+
+
+@pytest.fixture(scope="module")
+def steps(spark, night):
+    return walk.steps(spark, night, DS)
+
+
+def test_the_walk_has_a_file_for_every_step(steps):
+    assert sorted(steps) == FILES
+
+
+@pytest.mark.parametrize("name", [f for f in FILES if f != walk.MODELLED])
+def test_a_step_is_what_its_file_says(steps, name):
+    assert steps[name] == (walk.FOLDER / name).read_text()
+
+
+def test_the_attribution_is_what_its_file_says_up_to_rounding(steps):
+    expected = (walk.FOLDER / walk.MODELLED).read_text()
+    assert NUMBER.sub("#", steps[walk.MODELLED]).split() == NUMBER.sub("#", expected).split()
+    found, wanted = (list(map(float, NUMBER.findall(t))) for t in (steps[walk.MODELLED], expected))
+    assert found == pytest.approx(wanted, rel=0.02, abs=2e-4)
+
+
+def test_the_readme_shows_the_walk():
+    readme = Path("README.md").read_text()
+    assert all((walk.FOLDER / name).read_text() in readme for name in FILES)
+
+
+# ---- other ways to the same night ------------------------------------------------------------------------------------
+
+
 def test_a_rerun_gives_the_same_tables_to_the_last_bit(spark, night):
     before = {t.name: spark_tables.published(spark, night, t, DS).checksum for t in tables.OUTPUTS}
     for name in [s for s in nightly.STAGES if s != "publish"]:
         runner.run_stage(runner.Night(spark, night, DS, name), nightly.STAGES[name])
     after = {t.name: spark_tables.published(spark, night, t, DS).checksum for t in tables.OUTPUTS}
     assert before == after
+
+
+@pytest.mark.slow
+def test_one_rank_attributes_as_two_do(spark, night, attribution, tmp_path):
+    shutil.copytree(night.warehouse, tmp_path / "warehouse")
+    alone = replace(night, warehouse=str(tmp_path / "warehouse"), training=replace(night.training, num_ranks=1))
+    for name in ("train", "attribute"):
+        runner.run_stage(runner.Night(spark, alone, DS, name), nightly.STAGES[name])
+    of_one = spark_tables.read(spark, alone, tables.ATTRIBUTION, DS).toPandas()
+    keys = ["method", "journey_id", "touch_id"]
+    both = attribution.merge(of_one, on=keys, suffixes=("_two", "_one"), validate="one_to_one")
+    assert len(both) == len(attribution) == len(of_one)
+    for method in ("latent", "backdoor"):
+        effects = both[both.method == method][["removal_effect_two", "removal_effect_one"]]
+        correlation = effects.corr(method="spearman").iloc[0, 1]
+        print(f"Spearman of {method} effects, one rank against two: {correlation:.4f}")
+        assert correlation >= 0.97

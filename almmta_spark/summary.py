@@ -46,6 +46,9 @@ def _tree_bytes() -> int:
     return total
 
 
+_AGAINST_TRUTH = ("within_journey_spearman", "relative_rmse", "magnitude_ratio", "calibration_slope")
+
+
 def collect(spark: SparkSession, conf: Config, ds: str, memory: Mapping[str, float]) -> dict[str, Any]:
     """The night as one JSON-able dictionary: stages, truth metrics, AUUC per bucket, MLflow run."""
     manifests = runner.manifests(spark, conf, ds)
@@ -96,9 +99,9 @@ def _lines(conf: Config, night: Mapping[str, Any]) -> list[str]:
         lines += _table(pd.DataFrame([{"table": t, **counts} for t, counts in night["accounting"].items()]))
     if night["truth_metrics"]:
         metrics = pd.DataFrame(night["truth_metrics"]).pivot(index="method", columns="metric", values="value")
-        wanted = ["within_journey_spearman", "relative_rmse", "magnitude_ratio", "calibration_slope"]
-        lines += ["", f"Against the known truth (world {night['world']})"]
-        lines += _table(metrics[[m for m in wanted if m in metrics]].reset_index())
+        known = [m for m in _AGAINST_TRUTH if m in metrics]
+        if known:
+            lines += ["", f"Against the known truth (world {night['world']})", *_table(metrics[known].reset_index())]
     if night["auuc_by_bucket"]:
         auuc = pd.DataFrame(night["auuc_by_bucket"])
         for protocol, figure in (("exact", "auuc_normalised"), ("randomised", "qini"), ("observational", "qini")):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -22,6 +22,23 @@ STAGES: dict[str, runner.Stage] = {
     "build_pairs": build_pairs.run,
     "build_examples": build_examples.run,
 }
+_INPUTS = {
+    "ingest": [],
+    "build_journeys": [tables.EVENTS],
+    "fit_propensity": [tables.JOURNEYS],
+    "build_pairs": [tables.JOURNEYS],
+    "build_examples": [tables.JOURNEYS, tables.PROPENSITIES],
+}
+"""Tables of the night that a stage reads, ingest beside the raw logs."""
+_KEYS = {"build_journeys": "user_id", "build_examples": "journey_id"}
+"""By what a stage shuffles; the others need no shuffle of their input."""
+_OUTPUTS = {
+    "ingest": tables.EVENTS,
+    "build_journeys": tables.JOURNEYS,
+    "fit_propensity": tables.PROPENSITIES,
+    "build_pairs": tables.MATCHED_PAIRS,
+    "build_examples": tables.TRAINING_EXAMPLES,
+}
 _MAIN_INPUT = {"build_journeys": "events", "fit_propensity": "journeys", "build_pairs": "journeys"}
 
 
@@ -35,7 +52,8 @@ def write_logs(work: str, name: str, size: int) -> Record:
 def night(work: str, name: str, size: int, warm_up: int) -> Record:
     """Seconds of each stage and of the bare operators, in one session, after a small night that warms the JVM up.
 
-    The bare operators run before and after the stages; the faster time counts.
+    The bare operators of a night run before and after the stages; the faster time counts. Those of a stage alone
+    (`bare_seconds`) run after it.
     """
     conf = settings(work, name, size)
     spark = runner.session(conf, "bench")
@@ -46,7 +64,7 @@ def night(work: str, name: str, size: int, warm_up: int) -> Record:
     runner.log.info("bare operators: %s s", " and ".join(f"{s:.1f}" for s in bare))
     counts = {table: account["rows_in"] for table, account in manifests[0]["notes"]["rows"].items()}
     logs = sum(counts[table] for table in ("exposures", "signals", "uploads"))
-    stages = [_stage(manifest, logs) for manifest in manifests]
+    stages = [_stage(m, logs) | {"bare_seconds": round(_bare_of(spark, conf, m["stage"]), 3)} for m in manifests]
     return {
         "exposures": counts["exposures"],
         "log_rows": logs,
@@ -73,6 +91,26 @@ def _warm_up(spark: SparkSession, conf: Config) -> None:
 
 def _bare(spark: SparkSession, conf: Config) -> None:
     """The night's exposures, signals and uploads in one table, sorted by user and time: no rule, look-up or check."""
+    by_user = _logs(spark, conf).repartition("user_id").sortWithinPartitions("user_id", "event_ts")
+    by_user.write.mode("overwrite").parquet(_scratch(conf))
+
+
+def _bare_of(spark: SparkSession, conf: Config, stage: str) -> float:
+    """Seconds of what one stage cannot do without: scan of its inputs, shuffle and sort by its key, write of its rows.
+
+    The rows written are those it made, read back from its table; the time to read them is taken off.
+    """
+    inputs = [spark_tables.read(spark, conf, table, DS) for table in _INPUTS[stage]] or [_logs(spark, conf)]
+    key = _KEYS.get(stage)
+    shuffled = [df.repartition(key).sortWithinPartitions(key) if key else df for df in inputs]
+    made = spark_tables.read(spark, conf, _OUTPUTS[stage], DS)
+    scanned = sum(seconds_of(partial(_consume, df)) for df in shuffled)
+    read_back = seconds_of(lambda: _consume(made))
+    written = seconds_of(lambda: made.write.mode("overwrite").parquet(_scratch(conf)))
+    return scanned + max(0.0, written - read_back)
+
+
+def _logs(spark: SparkSession, conf: Config) -> DataFrame:
     hours = conf.journeys
     back = hours.lookback_hours
     frames = [
@@ -81,9 +119,16 @@ def _bare(spark: SparkSession, conf: Config) -> None:
         spark_tables.read(spark, conf, tables.UPLOADS, DS, hours_ahead=hours.outcome_window_hours),
     ]
     named = zip(("exposures", "signals", "uploads"), frames, strict=True)
-    every = reduce(_union, [frame.drop("ds").withColumn("source", F.lit(source)) for source, frame in named])
-    by_user = every.repartition("user_id").sortWithinPartitions("user_id", "event_ts")
-    by_user.write.mode("overwrite").parquet(storage.join(str(Path(conf.warehouse).parent), "bare"))
+    return reduce(_union, [frame.drop("ds").withColumn("source", F.lit(source)) for source, frame in named])
+
+
+def _consume(df: DataFrame) -> None:
+    """Every row computed in full, nothing kept."""
+    df.write.mode("overwrite").format("noop").save()
+
+
+def _scratch(conf: Config) -> str:
+    return storage.join(str(Path(conf.warehouse).parent), "bare")
 
 
 def _union(a: DataFrame, b: DataFrame) -> DataFrame:

@@ -35,7 +35,7 @@ class Head(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         value: Tensor = self.out(torch.relu(self.hidden(inputs))).squeeze(-1)
-        return value
+        return value.float()
 
 
 class BackdoorModel(nn.Module):
@@ -57,10 +57,10 @@ class BackdoorModel(nn.Module):
     def forward(self, batch: Batch, progress: float = 1.0) -> dict[str, Tensor]:
         """Mean loss over the batch's rows and its terms; progress is not used here."""
         self.encoder.project()
+        stimuli, baseline_B = self.encoder(batch), self.baseline(batch.covariates_BD)
         with full_precision(batch.age_BL):
-            stimuli = self.encoder(batch)
             mu_B = self.mediator(batch.covariates_BD, *stimuli.total())
-            logit_B = self._logit(batch, mu_B)
+            logit_B = self._logit(batch, baseline_B, mu_B)
             terms = {
                 "nll": losses.bernoulli_nll(logit_B, batch.outcome_B).mean(),
                 "sparsity": losses.sparsity_cost(stimuli.mean_K, self.sparsity, self.num_rows),
@@ -70,16 +70,16 @@ class BackdoorModel(nn.Module):
     @torch.no_grad()
     def effects(self, batch: Batch) -> Effects:
         """Deletion effects on p(Y | T, X), all from one encoding."""
+        stimuli, baseline_B = self.encoder(batch), self.baseline(batch.covariates_BD)
         with full_precision(batch.age_BL):
-            stimuli = self.encoder(batch)
             mu_B = self.mediator(batch.covariates_BD, *stimuli.total())
             deleted_BL = self.mediator(batch.covariates_BD, *stimuli.without_each())
-            p_outcome_B = torch.sigmoid(self._logit(batch, mu_B))
-            p_deleted_BL = torch.sigmoid(self._logit(batch, deleted_BL))
+            p_outcome_B = torch.sigmoid(self._logit(batch, baseline_B, mu_B))
+            p_deleted_BL = torch.sigmoid(self._logit(batch, baseline_B, deleted_BL))
         return from_probabilities(p_outcome_B, p_deleted_BL, batch.mask_BL)
 
-    def _logit(self, batch: Batch, mu: Tensor) -> Tensor:
-        baseline_B, slope_B = self.baseline(batch.covariates_BD), self.slope(batch.covariates_BD)
+    def _logit(self, batch: Batch, baseline_B: Tensor, mu: Tensor) -> Tensor:
+        slope_B = self.slope(batch.covariates_BD)
         if mu.ndim == 1:
             return baseline_B + slope_B * mu
         return baseline_B[:, None] + slope_B[:, None] * mu

@@ -16,6 +16,7 @@ from almmta_spark.config import ModelConfig
 from almmta_spark.example_spec import ExampleSpec
 from almmta_spark.model import initialise
 from almmta_spark.model.batch import Batch
+from almmta_spark.model.quadrature import full_precision
 
 AGE_UNIT_HOURS = 12.0
 """Ages enter the decay in this unit, so that rates of a day's and of an hour's memory are of similar size."""
@@ -130,12 +131,14 @@ class StimulusEncoder(nn.Module):
     def stimulus_at_once(self, covariates_BD: Tensor) -> Tensor:
         """What a touch of each cluster just now would be to each journey, [B, K] (K is small beside L * R)."""
         inputs = covariates_BD if self.hidden is None else torch.tanh(self.hidden(covariates_BD))
-        ramp_BK = F.softplus(SHARPNESS * (self.level + self.modulation(inputs) @ self.embedding().T)) / SHARPNESS
-        return ramp_BK * self.strength()
+        modulation_BK = (self.modulation(inputs) @ self.embedding().T).float()
+        with full_precision(covariates_BD):
+            return F.softplus(SHARPNESS * (self.level + modulation_BK)) / SHARPNESS * self.strength()
 
     def forward(self, batch: Batch) -> Stimuli:
-        kept_BL = self.decay(batch.age_BL) * batch.mask_BL
         fresh_BK = self.stimulus_at_once(batch.covariates_BD)
+        with full_precision(batch.age_BL):
+            kept_BL = self.decay(batch.age_BL) * batch.mask_BL
         signed_BL = self.signed_K[batch.cluster_BL] * kept_BL if self.signed else None
         return Stimuli(fresh_BK.gather(1, batch.cluster_BL) * kept_BL, signed_BL, fresh_BK.mean(0))
 

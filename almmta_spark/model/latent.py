@@ -96,12 +96,12 @@ class LatentModel(nn.Module):
         )
 
     def _encode(self, batch: Batch) -> _Journey:
+        stimuli = self.encoder(batch)
         with full_precision(batch.age_BL):
             counts_BK = cluster_counts(batch, self.num_clusters)
             factor_B, exposure_log_B = None, None
             if self.exposure is not None:
                 factor_B, exposure_log_B = self.exposure(batch.covariates_BD, counts_BK)
-            stimuli = self.encoder(batch)
             mu_B = self.mediator(batch.covariates_BD, *stimuli.total())
             g0_B = self.direct(batch.covariates_BD, counts_BK, factor_B)
             slope_B = self.slope(batch.covariates_BD, factor_B)

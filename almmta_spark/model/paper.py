@@ -55,13 +55,13 @@ class PaperModel(nn.Module):
     def forward(self, batch: Batch, progress: float = 1.0) -> dict[str, Tensor]:
         """Mean loss over rows and its terms; progress in [0, 1] drives the adversary's ramp."""
         self.encoder.project()
+        counts_BK = cluster_counts(batch, self.num_clusters)
+        if self.training:
+            self.bank.remember(batch, counts_BK)
+        stimuli, g0_B = self.encoder(batch), self._g0(batch.covariates_BD, counts_BK)
         with full_precision(batch.age_BL):
-            counts_BK = cluster_counts(batch, self.num_clusters)
-            if self.training:
-                self.bank.remember(batch, counts_BK)
-            stimuli = self.encoder(batch)
             mu_B = self.mediator(batch.covariates_BD, *stimuli.total())
-            logit_B = self._g0(batch.covariates_BD, counts_BK) + self.slope(batch.covariates_BD) * mu_B
+            logit_B = g0_B + self.slope(batch.covariates_BD) * mu_B
             weight_B = losses.touch_weight(batch) if self.conf.use_ipw else torch.ones_like(mu_B)
             proxies_B = self.proxies(mu_B[:, None], batch.outcome_proxies_BJ).squeeze(1)
             hidden_B1 = reverse_gradient(mu_B, self.conf.adversary_weight * ramp(progress))[:, None]

@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 
 def full_precision(like: Tensor) -> torch.autocast:
-    """Context in which autocast is off: bf16 has 8 bits, and a log-likelihood adds hundreds of terms."""
+    """Context in which autocast is off: bf16 has 8 bits, and a log-likelihood adds hundreds of terms.
+
+    What stays under autocast are the products of encoders and heads; they hand on float32.
+    """
     return torch.autocast(like.device.type, enabled=False)
 
 

@@ -63,6 +63,12 @@ def newest(folder: Folder, request_digest: str) -> tuple[str, bytes] | None:
     return None
 
 
+def discard(folder: Folder) -> None:
+    """Remove every checkpoint: a new beginning must not count those of another request among its newest."""
+    for name in _names(folder):
+        folder.remove(name)
+
+
 def _names(folder: Folder) -> list[str]:
     """Checkpoints in the folder, oldest first."""
     found = [(int(match[1]), name) for name in folder.names() if (match := _NAME.fullmatch(name))]

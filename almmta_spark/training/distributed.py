@@ -6,6 +6,7 @@ import os
 import socket
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,36 +88,58 @@ def session(device: str | None = None) -> Iterator[Ranks]:
     if dist.is_initialized():
         ranks = Ranks(dist.get_rank(), dist.get_world_size(), torch.device("cpu"))
     try:
-        local_rank, local_world, all_have_gpus = _neighbours(ranks)
-        ranks.device = _choose_device(device, local_rank, all_have_gpus)
-        with _reproducible(max(1, _cores() // local_world), ranks.device):
+        here = _neighbours(ranks)
+        ranks.device = _choose_device(device, here)
+        with _reproducible(max(1, _cores() // here.ranks), ranks.device):
             yield ranks
     finally:
         if opened:
             dist.destroy_process_group()
 
 
-def _neighbours(ranks: Ranks) -> tuple[int, int, bool]:
-    """My place among the ranks on this machine, their number, and whether every rank of the job has a GPU of its own.
+@dataclass(frozen=True)
+class _Here:
+    """A rank's place among the others."""
 
-    Spark tasks on one machine are one "node" each to torchrun, so its LOCAL_WORLD_SIZE does not say.
+    ranks: int
+    """Ranks on this machine."""
+    gpu: int
+    """Number, among the GPUs that this process sees, of the one that is this rank's own."""
+    all_have_gpus: bool
+    """Whether every rank of the job has a GPU of its own."""
+
+
+def _neighbours(ranks: Ranks) -> _Here:
+    """Who shares this machine, and its GPUs, with this rank.
+
+    Spark tasks on one machine are one "node" each to torchrun, so its LOCAL_RANK and LOCAL_WORLD_SIZE do not say. Ranks
+    that see the same GPUs share them out in order; Spark may also show each task one GPU, and every task calls it 0.
     """
     host = zlib.crc32(socket.gethostname().encode())
+    seen = zlib.crc32(os.environ.get("CUDA_VISIBLE_DEVICES", "all").encode())
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    everybody = ranks.gather([host, gpus, int(os.environ.get("LOCAL_WORLD_SIZE", 1))])
-    together = [rank for rank, row in enumerate(everybody) if int(row[0]) == host]
-    return together.index(ranks.rank), len(together), all(row[1] >= row[2] for row in everybody)
+    return _place(ranks.rank, [(int(h), int(s), int(g)) for h, s, g in ranks.gather([host, seen, gpus])])
 
 
-def _choose_device(name: str | None, local_rank: int, all_have_gpus: bool) -> torch.device:
-    if name == "cuda" and not all_have_gpus:
+def _place(rank: int, everybody: Sequence[tuple[int, int, int]]) -> _Here:
+    """everybody: by rank, its host, the set of GPUs it sees (as a hash) and their number."""
+    host, seen, _ = everybody[rank]
+    sharing = [other for other, row in enumerate(everybody) if row[:2] == (host, seen)]
+    crowd = Counter(row[:2] for row in everybody)
+    return _Here(
+        ranks=sum(row[0] == host for row in everybody),
+        gpu=sharing.index(rank),
+        all_have_gpus=all(row[2] >= crowd[row[:2]] for row in everybody),
+    )
+
+
+def _choose_device(name: str | None, here: _Here) -> torch.device:
+    if name == "cuda" and not here.all_have_gpus:
         raise ValueError("device cuda was asked for and not every rank has a CUDA device of its own: ask for cpu")
-    if name == "cpu" or not all_have_gpus:
+    if name == "cpu" or not here.all_have_gpus:
         return torch.device("cpu")
-    # Where Spark shows each task one GPU, every task calls it 0.
-    index = int(os.environ.get("LOCAL_RANK", local_rank)) % torch.cuda.device_count()
-    torch.cuda.set_device(index)
-    return torch.device("cuda", index)
+    torch.cuda.set_device(here.gpu)
+    return torch.device("cuda", here.gpu)
 
 
 def replicate(model: nn.Module, ranks: Ranks, uses_all_parameters: bool) -> nn.Module:
@@ -130,7 +153,7 @@ def replicate(model: nn.Module, ranks: Ranks, uses_all_parameters: bool) -> nn.M
         warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 renames broadcast_buffers, which 2.6 needs
         wrapped = DistributedDataParallel(
             model,
-            broadcast_buffers=False,  # they are constants
+            broadcast_buffers=False,  # constants, or rank 0's own: its copy is the one that is kept
             gradient_as_bucket_view=True,
             find_unused_parameters=not uses_all_parameters,
         )

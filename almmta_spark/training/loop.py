@@ -183,7 +183,11 @@ class Trainer:
         return entry
 
     def _always_uses_all_parameters(self) -> bool:
-        """Whether even a batch without pairs, before any ramp, gives every parameter a gradient."""
+        """Whether even a batch without pairs, before any ramp, gives every parameter a gradient.
+
+        In eval mode, so that a model that remembers what it was trained on does not count this.
+        """
+        self.model.eval()
         self.model(self.shard.plain_batch().to(self.ranks.device), 0.0)["loss"].backward()
         used = all(p.grad is not None for p in self.parameters)
         self.optimiser.zero_grad(set_to_none=True)
@@ -215,6 +219,8 @@ class Trainer:
         found = checkpoint.newest(self.folder, self.digest) if self.ranks.is_main else None
         content = self.ranks.broadcast(found[1] if found else b"")
         if not content:
+            if self.ranks.is_main:
+                checkpoint.discard(self.folder)
             return 0
         state = checkpoint.load(content, self.folder.url)
         self.model.load_state_dict(state["model"])

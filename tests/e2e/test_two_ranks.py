@@ -28,6 +28,7 @@ from almmta_spark.training.request import FitRequest, FitResult
 ROWS, UNEVEN_ROWS = 6_000, 700
 TRAINING = TrainingConfig(epochs=8, batch_size=256, num_ranks=2)
 FULL_BATCH = TrainingConfig(epochs=6, batch_size=2 * UNEVEN_ROWS, num_ranks=2)
+SHORT = TrainingConfig(epochs=2, batch_size=256, num_ranks=2)
 SLOW = dataclasses.replace(TRAINING, slow_momentum_period=12, slow_momentum=0.4)
 
 
@@ -62,18 +63,19 @@ def poison(path: Path, row_group: int) -> None:
             writer.write_table(group)
 
 
-def request_for(tables, table: str, training: TrainingConfig, output: Path) -> FitRequest:
+def request_for(tables, table: str, training: TrainingConfig, output: Path, variant: str = "latent") -> FitRequest:
     url, spec = tables[table]
-    return FitRequest(url, spec, ModelConfig(), training, "latent", 0, str(output))
+    return FitRequest(url, spec, ModelConfig(), training, variant, 0, str(output))
 
 
 @pytest.fixture(scope="module")
 def job(tables, tmp_path_factory) -> tuple[dict[str, FitResult], str]:
-    """Three requests on two ranks, in one job of torchrun that a fourth, poisoned one then ends; and what it said."""
+    """Four requests on two ranks, in one job of torchrun that a fifth, poisoned one then ends; and what it said."""
     root = tmp_path_factory.mktemp("fits")
     wanted = {"plain": ("even", TRAINING), "full_batch": ("uneven", FULL_BATCH), "slow": ("even", SLOW)}
-    wanted["poisoned"] = ("poisoned", TRAINING)
     requests = {name: request_for(tables, *what, root / name) for name, what in wanted.items()}
+    requests["paper"] = request_for(tables, "even", SHORT, root / "paper", "paper")
+    requests["poisoned"] = request_for(tables, "poisoned", TRAINING, root / "poisoned")
     with pytest.raises(RuntimeError) as error:
         main.launch(*requests.values(), num_ranks=2, timeout_seconds=300)
     del requests["poisoned"]
@@ -113,6 +115,18 @@ def test_on_uneven_ranks_the_gradient_is_that_of_the_global_batch(fits):
     losses = [[entry["loss"]["loss"] for entry in fits[f"full_batch on {n}"].history] for n in (1, 2)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
     assert losses[0][-1] < losses[0][0]
+
+
+def test_what_paper_compares_with_on_two_ranks_are_journeys_trained_on(fits, tables):
+    """Its reference journeys come from training rows alone, each once, and give effects where there are touches."""
+    model = saved.load(fits["paper on 2"].output_dir)[0]
+    url, _ = tables["even"]
+    read = pq.read_table(url, columns=["journey_id", "is_validation"]).to_pandas()
+    trained_on = set(read.loc[read.is_validation == 0, "journey_id"])
+    kept = model.bank.journey_id_M[: int(model.bank.filled)].tolist()
+    assert len(set(kept)) == len(kept) == len(model.bank.bucket_M) and set(kept) <= trained_on
+    effects = effects_of(fits["paper on 2"].output_dir, *tables["even"])
+    assert np.isfinite(effects).all() and np.abs(effects).max() > 0
 
 
 def test_slow_momentum_reaches_the_loss_with_a_fraction_of_the_bytes(fits):

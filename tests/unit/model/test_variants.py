@@ -210,11 +210,24 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_autocast_does_not_touch_the_likelihood(variant, batch):
+def test_under_autocast_products_of_encoders_are_bf16_and_the_likelihood_is_not(variant, batch):
     model = randomised(variant, "plain")
     plain = model(batch)["loss"]
+    seen = {}
+
+    def note(name):
+        def hook(_module, _inputs, output):
+            seen[name] = getattr(output, "dtype", None)
+
+        return hook
+
+    for name, module in model.named_modules():
+        module.register_forward_hook(note(name))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(model(batch)["loss"], plain)
+        loss = model(batch)["loss"]
+    assert seen["encoder.modulation"] == torch.bfloat16
+    assert seen["mediator"] == seen["slope"] == loss.dtype == torch.float32
+    assert not torch.equal(loss, plain) and loss.item() == pytest.approx(plain.item(), rel=0.01)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -55,6 +55,14 @@ def test_the_newest_of_this_request_is_used_and_old_ones_go(folder, caplog):
     assert checkpoint.newest(folder, "nobody's") is None
 
 
+def test_a_new_beginning_forgets_the_checkpoints_of_other_requests(folder):
+    for epoch in (13, 14):
+        checkpoint.save(folder, epoch, STATE | {"request": "another"})
+    checkpoint.discard(folder)
+    checkpoint.save(folder, 1, STATE)
+    assert folder.names() == ["checkpoint-0001.pt"]
+
+
 def hostile_pickle(target):
     return pickle.dumps(Attack(target))
 

@@ -59,6 +59,7 @@ def test_the_report_has_truth_metrics_auuc_and_the_run(night):
     report = json.loads(Path(night.report_file).read_text())
     metrics = {(r["method"], r["metric"]): r["value"] for r in report["truth_metrics"]}
     assert np.isfinite(metrics["latent", "relative_rmse"])
+    assert 0 < metrics["latent", "upload_auc_randomised"] < 1 and 0 < metrics["latent", "upload_auc_logged"] < 1
     assert {"exact", "randomised", "observational"} == {r["protocol"] for r in report["auuc_by_bucket"]}
     assert [s["stage"] for s in report["stages"] if s["stage"] != "simulate"] == list(nightly.STAGES)
     assert report["mlflow"]["run_id"]
@@ -142,7 +143,9 @@ def test_the_readme_shows_the_walk():
 
 
 def test_a_rerun_gives_the_same_tables_to_the_last_bit(spark, night):
+    """Trained again from the beginning: a finished training is otherwise resumed after its last epoch."""
     before = {t.name: spark_tables.published(spark, night, t, DS).checksum for t in tables.OUTPUTS}
+    shutil.rmtree(Path(night.warehouse) / "_models" / f"ds={DS}")
     for name in [s for s in nightly.STAGES if s != "publish"]:
         runner.run_stage(runner.Night(spark, night, DS, name), nightly.STAGES[name])
     after = {t.name: spark_tables.published(spark, night, t, DS).checksum for t in tables.OUTPUTS}

@@ -95,16 +95,23 @@ class Night:
         self._remember(table, [day])
         return spark_tables.read_day(self.spark, self.conf, table, day)
 
-    def pooled_nights(self, table: Table) -> list[str]:
-        """The nights that fitting and evaluation pool: those published among the newest pool_nights up to ds."""
-        days = [spark_tables.shift(self.ds, -n) for n in reversed(range(self.conf.pool_nights))]
-        return [d for d in days if d == self.ds or spark_tables.exists(self.spark, self.conf, table, d)]
+    def pooled_nights(self, *pooled: Table) -> list[str]:
+        """The nights to pool: of the newest pool_nights up to ds those for which every one of the tables is published.
 
-    def read_pooled(self, table: Table) -> DataFrame:
-        """A table's pooled nights, with a column ds."""
-        days = self.pooled_nights(table)
-        self._remember(table, days)
-        return spark_tables.read_nights(self.spark, self.conf, table, days)
+        A night killed between two of the tables would be counted by one and joined away by the other. Notes which
+        nights are left out and why; ds itself never is, so that reading it says what it lacks.
+        """
+        days = [spark_tables.shift(self.ds, -n) for n in reversed(range(self.conf.pool_nights))]
+        lacks = {d: [t.name for t in pooled if not spark_tables.exists(self.spark, self.conf, t, d)] for d in days[:-1]}
+        left_out = [f"{d} (without {', '.join(names)})" for d, names in lacks.items() if names]
+        if left_out:
+            self.note(nights_not_pooled=f"{'; '.join(left_out)}: run them again to have them pooled")
+        return [d for d in days if not lacks.get(d)]
+
+    def read_nights(self, table: Table, nights: Sequence[str]) -> DataFrame:
+        """A table's published nights, with a column ds."""
+        self._remember(table, nights)
+        return spark_tables.read_nights(self.spark, self.conf, table, nights)
 
     def has_input(self, table: Table, ds: str, hours_back: float = 0.0) -> bool:
         """Whether an input table has every day of a night's window."""

@@ -12,6 +12,8 @@ from almmta_spark import runner, spark_tables, storage, tables
 from almmta_spark.evaluation import stage
 from almmta_spark.tables import Table
 
+POOLED = (tables.ATTRIBUTION, tables.JOURNEYS, tables.PROPENSITIES, tables.JOURNEY_SCORES)
+
 
 def run(night: runner.Night) -> None:
     attribution = night.read(tables.ATTRIBUTION)
@@ -33,14 +35,14 @@ def run(night: runner.Night) -> None:
 
 
 def _inputs(night: runner.Night) -> stage.Inputs:
-    pooled = night.pooled_nights(tables.ATTRIBUTION)
+    pooled = night.pooled_nights(*POOLED)
     hours = night.conf.journeys
     has_experiment = all(night.has_input(tables.WITHHOLDINGS, d, hours.lookback_hours) for d in pooled)
     return stage.Inputs(
-        attribution=night.read_pooled(tables.ATTRIBUTION),
-        journeys=night.read_pooled(tables.JOURNEYS),
-        propensities=night.read_pooled(tables.PROPENSITIES),
-        journey_scores=night.read_pooled(tables.JOURNEY_SCORES),
+        attribution=night.read_nights(tables.ATTRIBUTION, pooled),
+        journeys=night.read_nights(tables.JOURNEYS, pooled),
+        propensities=night.read_nights(tables.PROPENSITIES, pooled),
+        journey_scores=night.read_nights(tables.JOURNEY_SCORES, pooled),
         item_clusters=night.read(tables.ITEM_CLUSTERS),
         nights=pooled,
         withholdings=_days(night, tables.WITHHOLDINGS, pooled, hours.lookback_hours, 0.0) if has_experiment else None,

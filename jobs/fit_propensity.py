@@ -14,9 +14,12 @@ from jobs.ingest import users_not_after
 
 
 def run(night: runner.Night) -> None:
-    rows = night.read_pooled(tables.ITEM_CLUSTERS).select("cluster").distinct().toLocalIterator()  # one a cluster
+    pooled = (tables.ITEM_CLUSTERS, tables.JOURNEYS)
+    nights = night.pooled_nights(*pooled)
+    items, journeys = (night.read_nights(table, nights) for table in pooled)
+    rows = items.select("cluster").distinct().toLocalIterator()  # one a cluster
     clusters = sorted(row["cluster"] for row in rows)
-    fitted = fit_propensity(night.read_pooled(tables.JOURNEYS), clusters, night.conf)
+    fitted = fit_propensity(journeys, clusters, night.conf)
     people = people_of(night.read(tables.JOURNEYS))
     if night.has_input(tables.WITHHOLDINGS, night.ds, night.conf.journeys.lookback_hours):
         people = people.unionByName(decided_without_journey(night, people))

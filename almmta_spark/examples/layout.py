@@ -58,7 +58,11 @@ def cut_points(orders: DataFrame, num_rows: int, groups: int) -> list[int]:
     counts = np.zeros(bins, dtype=np.int64)
     for row in binned.groupBy("_bin").count().toLocalIterator():
         counts[row["_bin"]] = row["count"]
-    assert counts.sum() == num_rows, f"training_examples: {counts.sum()} rows to lay out, spec counted {num_rows}"
+    if counts.sum() != num_rows:
+        raise ValueError(
+            f"table training_examples: must have a row a journey, got {counts.sum()} of {num_rows} journeys: tables "
+            "journeys and propensities of a pooled night are of different runs, run that night again"
+        )
     before = np.concatenate([[0], np.cumsum(counts)])
     begins = [num_rows * g // groups for g in range(1, groups)]
     at = [int(np.searchsorted(before, b, side="right")) - 1 for b in begins]

@@ -14,7 +14,7 @@ from almmta_spark.config import Config, ExamplesConfig, JourneysConfig, PairsCon
 from almmta_spark.example_spec import ExampleSpec, Signal
 from almmta_spark.examples.build import build_examples
 from almmta_spark.examples.features import features
-from almmta_spark.examples.layout import WRITE_OPTIONS, laid_out, num_groups
+from almmta_spark.examples.layout import WRITE_OPTIONS, cut_points, laid_out, num_groups
 from almmta_spark.examples.spec import build_spec, centred_contents, standardisation
 from almmta_spark.pairs.build import build_pairs
 from tests.nights import DS, items, journey, journeys, propensities, touch
@@ -118,6 +118,13 @@ def test_the_layout_shuffles_and_does_not_depend_on_the_input_order(spark):
 )
 def test_row_groups_are_a_multiple_of_the_ranks(rows, wanted, max_rows, ranks, groups):
     assert num_groups(rows, wanted, max_rows, ranks) == groups
+
+
+def test_journeys_and_propensities_of_different_runs_are_named(spark):
+    """A rerun killed after it replaced the journeys: every table is there, but they do not fit."""
+    orders = spark.range(29).withColumnRenamed("id", "_order")
+    with pytest.raises(ValueError, match=r"training_examples: must have a row a journey, got 29 of 30.*run that night"):
+        cut_points(orders, num_rows=30, groups=2)
 
 
 def test_a_night_with_one_outcome_class_is_refused(spark, night, conf):

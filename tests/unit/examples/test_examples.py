@@ -14,7 +14,7 @@ from almmta_spark.config import Config, ExamplesConfig, JourneysConfig, PairsCon
 from almmta_spark.example_spec import ExampleSpec, Signal
 from almmta_spark.examples.build import build_examples
 from almmta_spark.examples.features import features
-from almmta_spark.examples.layout import WRITE_OPTIONS, cut_points, laid_out, num_groups
+from almmta_spark.examples.layout import WRITE_OPTIONS, cut_points, cuts_by_bin, laid_out, num_groups
 from almmta_spark.examples.spec import build_spec, centred_contents, standardisation
 from almmta_spark.pairs.build import build_pairs
 from tests.nights import DS, items, journey, journeys, propensities, touch
@@ -125,6 +125,24 @@ def test_journeys_and_propensities_of_different_runs_are_named(spark):
     orders = spark.range(29).withColumnRenamed("id", "_order")
     with pytest.raises(ValueError, match=r"training_examples: must have a row a journey, got 29 of 30.*run that night"):
         cut_points(orders, num_rows=30, groups=2)
+
+
+def test_every_bin_knows_the_groups_before_it_and_the_cuts_inside_it():
+    cuts = [-(2**63), -(2**62) - 1, -5, 0, 0, 7, 2**62, 2**63 - 1]
+    slow = [(cut + 2**63 >> 33) * 64 >> 31 for cut in cuts]
+    expected = [
+        (b, sum(x < b for x in slow), [c for c, x in zip(cuts, slow, strict=True) if x == b]) for b in range(64)
+    ]
+    assert cuts_by_bin(cuts, 64) == expected
+    assert cuts_by_bin([], 64) == [(b, 0, []) for b in range(64)]
+
+
+@pytest.mark.timeout(60)
+def test_bins_of_many_row_groups_take_time_in_proportion():
+    """A loop over bins and cuts would need 6 x 10^9 steps here."""
+    cuts = np.linspace(-(2**62), 2**62, 20_000).astype(np.int64).tolist()
+    found = cuts_by_bin(cuts, 16 * len(cuts))
+    assert [c for _, _, inside in found for c in inside] == cuts
 
 
 def test_a_night_with_one_outcome_class_is_refused(spark, night, conf):

@@ -157,7 +157,8 @@ class Night:
                 log.info("  %s: %s", name, value)
 
     def _remember(self, table: Table, days: Sequence[str]) -> None:
-        """Input days by fingerprint, nights of output tables by what was published."""
+        """Input days by fingerprint, nights of output tables by what was published; together with earlier reads."""
+        days = sorted({*days, *self.inputs.get(table.name, {"days": ()})["days"]})
         if table not in tables.OUTPUTS:
             digest = spark_tables.fingerprint(self.spark, self.conf, table, days)
             self.inputs[table.name] = {"days": list(days), "fingerprint": digest}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import reduce
 from typing import Any
 
+from matplotlib.figure import Figure
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -32,7 +34,13 @@ def run(night: runner.Night) -> None:
     )
     for table, frame in found.frames(night.spark):
         night.write(frame, table)
-    for name, figure in found.figures.items():
+    write_figures(night, found.figures)
+
+
+def write_figures(night: runner.Night, figures: Mapping[str, Figure]) -> None:
+    """In the place of the night's earlier ones: a rerun may draw fewer, and publish logs what lies there."""
+    storage.delete(night.spark, night.figures_folder())
+    for name, figure in figures.items():
         png = io.BytesIO()
         figure.savefig(png, format="png", dpi=120)
         storage.write_bytes(night.spark, storage.join(night.figures_folder(), name), png.getvalue())

@@ -31,6 +31,7 @@ def run(night: runner.Night) -> None:
     night.write(ingested.item_clusters, tables.ITEM_CLUSTERS)
     night.write(ingested.rejected_rows, tables.REJECTED_ROWS)
     night.write(ingested.events, tables.EVENTS, meta=summary)
+    ingested.item_clusters.unpersist()
 
 
 def users_not_after(night: runner.Night) -> str:

@@ -44,6 +44,7 @@ def night(spark, tmp_path_factory):
         pq.write_table(frame(spark, table, rows).toArrow(), folder / "rows.parquet")
     night = runner.Night(spark, conf, DS, "ingest")
     ingest.run(night)
+    night.notes["cached"] = spark.sparkContext._jsc.getPersistentRDDs().size()
     for table in evaluate.POOLED:
         if table != tables.EVENTS:
             spark_tables.write(spark.createDataFrame([], table.ddl), conf, table, DS)
@@ -58,3 +59,7 @@ def test_outcomes_and_decisions_of_the_experiment_are_those_that_ingest_accepted
         (2, 10, True, 0.25, DS),
     ]
     assert found.refused_decisions == 4
+
+
+def test_ingest_leaves_nothing_in_sparks_cache(night):
+    assert night.notes["clusters"] == "fitted" and night.notes["cached"] == 0

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +14,7 @@ from almmta_spark.example_spec import ExampleSpec, Signal
 from almmta_spark.examples.build import build_examples
 from almmta_spark.examples.features import features
 from almmta_spark.examples.layout import WRITE_OPTIONS, cut_points, cuts_by_bin, laid_out, num_groups
-from almmta_spark.examples.spec import build_spec, centred_contents, standardisation
+from almmta_spark.examples.spec import build_spec, centred_contents
 from almmta_spark.pairs.build import build_pairs
 from tests.nights import DS, items, journey, journeys, propensities, touch
 
@@ -169,9 +168,3 @@ def test_contents_of_clusters_are_centred_and_scaled(spec):
 
 def test_equal_contents_tell_clusters_nothing():
     assert centred_contents(np.ones((4, 2)), np.array([0, 0, 1, 2]), 3) == ((0.0, 0.0),) * 3
-
-
-def test_standardisation_ignores_unknown_values_and_leaves_constants_alone():
-    mean, scale = standardisation(np.array([[1.0, 5.0, np.nan], [3.0, 5.0, np.inf]]))
-    assert mean == (2.0, 5.0, 0.0) and scale == (1.0, 1.0, 1.0)
-    assert all(math.isfinite(v) for v in (*mean, *scale))

@@ -119,9 +119,6 @@ class Night:
             spark_tables.input_days(self.spark, self.conf, table)
         )
 
-    def has(self, table: Table) -> bool:
-        return spark_tables.exists(self.spark, self.conf, table, self.ds)
-
     def meta(self, table: Table) -> Mapping[str, Any]:
         return spark_tables.meta(self.spark, self.conf, table, self.ds)
 

@@ -95,25 +95,29 @@ class Night:
         self._remember(table, [day])
         return spark_tables.read_day(self.spark, self.conf, table, day)
 
-    def pooled_nights(self, table: Table) -> list[str]:
-        """The nights that fitting and evaluation pool: those published among the newest pool_nights up to ds."""
-        days = [spark_tables.shift(self.ds, -n) for n in reversed(range(self.conf.pool_nights))]
-        return [d for d in days if d == self.ds or spark_tables.exists(self.spark, self.conf, table, d)]
+    def pooled_nights(self, *pooled: Table) -> list[str]:
+        """The nights to pool: of the newest pool_nights up to ds those for which every one of the tables is published.
 
-    def read_pooled(self, table: Table) -> DataFrame:
-        """A table's pooled nights, with a column ds."""
-        days = self.pooled_nights(table)
-        self._remember(table, days)
-        return spark_tables.read_nights(self.spark, self.conf, table, days)
+        A night killed between two of the tables would be counted by one and joined away by the other. Notes which
+        nights are left out and why; ds itself never is, so that reading it says what it lacks.
+        """
+        days = [spark_tables.shift(self.ds, -n) for n in reversed(range(self.conf.pool_nights))]
+        lacks = {d: [t.name for t in pooled if not spark_tables.exists(self.spark, self.conf, t, d)] for d in days[:-1]}
+        left_out = [f"{d} (without {', '.join(names)})" for d, names in lacks.items() if names]
+        if left_out:
+            self.note(nights_not_pooled=f"{'; '.join(left_out)}: run them again to have them pooled")
+        return [d for d in days if not lacks.get(d)]
+
+    def read_nights(self, table: Table, nights: Sequence[str]) -> DataFrame:
+        """A table's published nights, with a column ds."""
+        self._remember(table, nights)
+        return spark_tables.read_nights(self.spark, self.conf, table, nights)
 
     def has_input(self, table: Table, ds: str, hours_back: float = 0.0) -> bool:
         """Whether an input table has every day of a night's window."""
         return set(spark_tables.window_days(table, ds, hours_back, 0.0)) <= set(
             spark_tables.input_days(self.spark, self.conf, table)
         )
-
-    def has(self, table: Table) -> bool:
-        return spark_tables.exists(self.spark, self.conf, table, self.ds)
 
     def meta(self, table: Table) -> Mapping[str, Any]:
         return spark_tables.meta(self.spark, self.conf, table, self.ds)
@@ -150,7 +154,8 @@ class Night:
                 log.info("  %s: %s", name, value)
 
     def _remember(self, table: Table, days: Sequence[str]) -> None:
-        """Input days by fingerprint, nights of output tables by what was published."""
+        """Input days by fingerprint, nights of output tables by what was published; together with earlier reads."""
+        days = sorted({*days, *self.inputs.get(table.name, {"days": ()})["days"]})
         if table not in tables.OUTPUTS:
             digest = spark_tables.fingerprint(self.spark, self.conf, table, days)
             self.inputs[table.name] = {"days": list(days), "fingerprint": digest}

@@ -44,11 +44,14 @@ class Published:
 
 
 def index_ts(ds: str) -> datetime:
-    """ds 00:00 UTC."""
+    """ds 00:00 UTC. ValueError unless ds is the one way to write its date, since it names folders and is compared."""
     try:
-        return datetime.strptime(ds, tables.DS_FORMAT).replace(tzinfo=UTC)
+        day = datetime.strptime(ds, tables.DS_FORMAT).replace(tzinfo=UTC)
+        if day.strftime(tables.DS_FORMAT) == ds:
+            return day
     except ValueError:
-        raise ValueError(f"--ds must be a date like 2026-01-31, got {ds!r}") from None
+        pass
+    raise ValueError(f"a night (--ds, --from, --to) must be a date of the form YYYY-MM-DD, got {ds!r}: write it so")
 
 
 def shift(ds: str, days: int) -> str:

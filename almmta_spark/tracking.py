@@ -23,7 +23,6 @@ from almmta_spark.config import Config
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
 CANDIDATE = "candidate"
@@ -107,9 +106,6 @@ class Run:
 
     def table(self, name: str, frame: pd.DataFrame) -> None:
         self.client.log_text(self.run_id, frame.to_csv(index=False), f"tables/{name}.csv")
-
-    def figure(self, name: str, figure: Figure) -> None:
-        self.client.log_figure(self.run_id, figure, f"figures/{name}.png")
 
     def dataset(self, table: tables.Table, location: str, rows: int, digest: str) -> None:
         """A table of the warehouse as an MLflow dataset; the rows stay where they are."""

@@ -11,8 +11,10 @@ from almmta_spark.examples.spec import build_spec
 
 
 def run(night: runner.Night) -> None:
-    journeys, propensities = night.read_pooled(tables.JOURNEYS), night.read_pooled(tables.PROPENSITIES)
-    pairs, items = night.read_pooled(tables.MATCHED_PAIRS), night.read(tables.ITEM_CLUSTERS)
+    pooled = (tables.JOURNEYS, tables.PROPENSITIES, tables.MATCHED_PAIRS)
+    nights = night.pooled_nights(*pooled)
+    journeys, propensities, pairs = (night.read_nights(table, nights) for table in pooled)
+    items = night.read(tables.ITEM_CLUSTERS)
     spec = build_spec(journeys, propensities, items, night.meta(tables.EVENTS)["embedding_length"], night.conf)
     examples = build_examples(journeys, propensities, pairs, items, spec, night.conf)
     night.write(examples, tables.TRAINING_EXAMPLES, meta={"spec": dataclasses.asdict(spec)}, options=WRITE_OPTIONS)

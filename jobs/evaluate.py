@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
+from matplotlib.figure import Figure
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from almmta_spark import runner, spark_tables, storage, tables
 from almmta_spark.evaluation import stage
+from almmta_spark.logs.summary import IngestSummary
 from almmta_spark.tables import Table
+from jobs.ingest import accepted_decisions
+
+POOLED = (tables.ATTRIBUTION, tables.JOURNEYS, tables.PROPENSITIES, tables.JOURNEY_SCORES, tables.EVENTS)
 
 
 def run(night: runner.Night) -> None:
@@ -19,41 +27,48 @@ def run(night: runner.Night) -> None:
         night.write(rows, table)
     manifests = {m["stage"]: m for m in runner.manifests(night.spark, night.conf, night.ds)}
     found = stage.evaluate(
-        _inputs(night),
+        inputs(night),
         night.conf,
         row_counts=_row_counts(manifests.get("ingest", {})),
         history=manifests.get("train", {}).get("notes", {}).get("history", {}),
     )
     for table, frame in found.frames(night.spark):
         night.write(frame, table)
-    for name, figure in found.figures.items():
+    write_figures(night, found.figures)
+
+
+def write_figures(night: runner.Night, figures: Mapping[str, Figure]) -> None:
+    """In the place of the night's earlier ones: a rerun may draw fewer, and publish logs what lies there."""
+    storage.delete(night.spark, night.figures_folder())
+    for name, figure in figures.items():
         png = io.BytesIO()
         figure.savefig(png, format="png", dpi=120)
         storage.write_bytes(night.spark, storage.join(night.figures_folder(), name), png.getvalue())
 
 
-def _inputs(night: runner.Night) -> stage.Inputs:
-    pooled = night.pooled_nights(tables.ATTRIBUTION)
-    hours = night.conf.journeys
-    has_experiment = all(night.has_input(tables.WITHHOLDINGS, d, hours.lookback_hours) for d in pooled)
+def inputs(night: runner.Night) -> stage.Inputs:
+    """The pooled nights' tables; the experiment where every one of them has one."""
+    nights = night.pooled_nights(*POOLED)
+    attribution, journeys, propensities, scores, events = (night.read_nights(table, nights) for table in POOLED)
+    of_nights = {d: replace(night, ds=d) for d in nights}
+    decisions = {d: accepted_decisions(of_night) for d, of_night in of_nights.items()}
+    decided = [rows.withColumn("ds", F.lit(d)) for d, rows in decisions.items() if rows is not None]
+    has_experiment = len(decided) == len(nights)
     return stage.Inputs(
-        attribution=night.read_pooled(tables.ATTRIBUTION),
-        journeys=night.read_pooled(tables.JOURNEYS),
-        propensities=night.read_pooled(tables.PROPENSITIES),
-        journey_scores=night.read_pooled(tables.JOURNEY_SCORES),
-        item_clusters=night.read(tables.ITEM_CLUSTERS),
-        nights=pooled,
-        withholdings=_days(night, tables.WITHHOLDINGS, pooled, hours.lookback_hours, 0.0) if has_experiment else None,
-        uploads=_days(night, tables.UPLOADS, pooled, 0.0, hours.outcome_window_hours) if has_experiment else None,
-        truth=_truth(night, tables.TRUTH_ATTRIBUTION, pooled),
-        truth_clusters=_truth(night, tables.TRUTH_CLUSTERS, pooled[-1:]),
+        attribution=attribution,
+        journeys=journeys,
+        propensities=propensities,
+        journey_scores=scores,
+        decisions=reduce(DataFrame.unionByName, decided) if has_experiment else None,
+        uploads=events.where(F.col("source") == tables.UPLOADS.name) if has_experiment else None,
+        refused_decisions=sum(map(_refused_decisions, of_nights.values())) if has_experiment else 0,
+        truth=_truth(night, tables.TRUTH_ATTRIBUTION, nights),
+        truth_clusters=_truth(night, tables.TRUTH_CLUSTERS, nights[-1:]),
     )
 
 
-def _days(night: runner.Night, table: Table, nights: list[str], back: float, ahead: float) -> DataFrame:
-    """An input table's days that overlap any of the nights' windows, each day once."""
-    days = sorted({d for ds in nights for d in spark_tables.window_days(table, ds, back, ahead)})
-    return reduce(DataFrame.unionByName, [night.read_day(table, d) for d in days])
+def _refused_decisions(night: runner.Night) -> int:
+    return IngestSummary.from_dict(night.meta(tables.EVENTS)).accounts[tables.WITHHOLDINGS.name].num_rejected
 
 
 def _truth(night: runner.Night, table: Table, nights: list[str]) -> DataFrame | None:

@@ -7,29 +7,31 @@ from pyspark.sql import functions as F
 
 from almmta_spark import runner, tables
 from almmta_spark.journeys.build import journey_id
-from almmta_spark.logs.ingest import accepted_users, accepted_withholdings
+from almmta_spark.logs.ingest import accepted_users
 from almmta_spark.logs.summary import IngestSummary
 from almmta_spark.propensity.build import fit_propensity, people_of, predict_propensity
-from jobs.ingest import users_not_after
+from jobs.ingest import accepted_decisions, users_not_after
 
 
 def run(night: runner.Night) -> None:
-    rows = night.read_pooled(tables.ITEM_CLUSTERS).select("cluster").distinct().toLocalIterator()  # one a cluster
+    pooled = (tables.ITEM_CLUSTERS, tables.JOURNEYS)
+    nights = night.pooled_nights(*pooled)
+    items, journeys = (night.read_nights(table, nights) for table in pooled)
+    rows = items.select("cluster").distinct().toLocalIterator()  # one a cluster
     clusters = sorted(row["cluster"] for row in rows)
-    fitted = fit_propensity(night.read_pooled(tables.JOURNEYS), clusters, night.conf)
+    fitted = fit_propensity(journeys, clusters, night.conf)
     people = people_of(night.read(tables.JOURNEYS))
-    if night.has_input(tables.WITHHOLDINGS, night.ds, night.conf.journeys.lookback_hours):
-        people = people.unionByName(decided_without_journey(night, people))
+    decisions = accepted_decisions(night)
+    if decisions is not None:
+        people = people.unionByName(decided_without_journey(night, decisions, people))
     night.write(predict_propensity(people, fitted, night.conf), tables.PROPENSITIES, meta={"cuts": fitted.cuts})
     night.note(num_clusters=len(clusters))
 
 
-def decided_without_journey(night: runner.Night, people: DataFrame) -> DataFrame:
+def decided_without_journey(night: runner.Night, decisions: DataFrame, people: DataFrame) -> DataFrame:
     """Users whose only touch was withheld: they have no journey, and the experiment needs their bucket."""
     ingested = IngestSummary.from_dict(night.meta(tables.EVENTS))
     users = accepted_users(night.read_snapshot(tables.USERS, users_not_after(night)), ingested)
-    raw = night.read(tables.WITHHOLDINGS, hours_back=night.conf.journeys.lookback_hours)
-    decisions = accepted_withholdings(raw, night.read(tables.ITEM_CLUSTERS), users, night.ds, night.conf, ingested)
     decided = decisions.select("user_id").distinct().join(people.select("user_id"), "user_id", "left_anti")
     return decided.join(users, "user_id").select(
         journey_id(night.ds).alias("journey_id"),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pyspark.sql import DataFrame
+
 from almmta_spark import runner, spark_tables, tables
-from almmta_spark.logs.ingest import Logs, ingest
+from almmta_spark.logs.ingest import Logs, accepted_users, accepted_withholdings, ingest
+from almmta_spark.logs.summary import IngestSummary
 
 
 def run(night: runner.Night) -> None:
@@ -28,11 +31,22 @@ def run(night: runner.Night) -> None:
     night.write(ingested.item_clusters, tables.ITEM_CLUSTERS)
     night.write(ingested.rejected_rows, tables.REJECTED_ROWS)
     night.write(ingested.events, tables.EVENTS, meta=summary)
+    ingested.item_clusters.unpersist()
 
 
 def users_not_after(night: runner.Night) -> str:
     """The first day of the lookback window: a covariate measured after exposure is no covariate."""
     return spark_tables.days_between(night.ds, night.conf.journeys.lookback_hours, 0.0)[0]
+
+
+def accepted_decisions(night: runner.Night) -> DataFrame | None:
+    """The night's withholdings as ingest accepted them, with their item's cluster; None where ingest saw none."""
+    ingested = IngestSummary.from_dict(night.meta(tables.EVENTS))
+    if tables.WITHHOLDINGS.name not in ingested.accounts:
+        return None
+    users = accepted_users(night.read_snapshot(tables.USERS, users_not_after(night)), ingested)
+    raw = night.read(tables.WITHHOLDINGS, hours_back=night.conf.journeys.lookback_hours)
+    return accepted_withholdings(raw, night.read(tables.ITEM_CLUSTERS), users, night.ds, night.conf, ingested)
 
 
 if __name__ == "__main__":

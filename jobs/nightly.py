@@ -37,18 +37,13 @@ STAGES: dict[str, runner.Stage] = {
 
 def nights(args: argparse.Namespace) -> list[str]:
     """The nights asked for, in order."""
-    if args.ds and not (args.first or args.last):
-        return [args.ds]
-    if args.ds or not (args.first and args.last):
+    if bool(args.ds) == bool(args.first or args.last) or bool(args.first) != bool(args.last):
         raise ValueError("nightly takes --ds DATE, or --from DATE and --to DATE together")
-    days, ds = [], args.first
-    spark_tables.index_ts(args.last)
-    while ds <= args.last:
-        days.append(ds)
-        ds = spark_tables.shift(ds, 1)
-    if not days:
-        raise ValueError(f"--from {args.first} must not be after --to {args.last}")
-    return days
+    first, last = args.first or args.ds, args.last or args.ds
+    num_days = (spark_tables.index_ts(last) - spark_tables.index_ts(first)).days + 1
+    if num_days < 1:
+        raise ValueError(f"--from {first} must not be after --to {last}")
+    return [spark_tables.shift(first, n) for n in range(num_days)]
 
 
 def main() -> None:

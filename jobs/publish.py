@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pyspark.sql import functions as F
 
 from almmta_spark import config, runner, spark_tables, storage, tables, tracking
+from almmta_spark.inference.attribution import FittedModel, read_model
 from almmta_spark.tables import Table
 from almmta_spark.tracking import Run, Tracker
 
@@ -26,6 +28,8 @@ def run(night: runner.Night) -> None:
     attribution = spark_tables.published(night.spark, night.conf, tables.ATTRIBUTION, night.ds)
     if attribution is None:
         raise ValueError(f"table attribution: night ds={night.ds} is not published: run the stages before publish")
+    model = read_model(night.spark, night.model_folder(night.conf.training.variants[0]))
+    refuse_another_model(night, model)
     tags = tracking.night_tags(night.conf, night.ds, manifests)
     with tracker.run(f"night {night.ds}", tags) as parent:
         settings = tracking.redacted(config.to_dict(night.conf))
@@ -37,9 +41,23 @@ def run(night: runner.Night) -> None:
         _log_figures(night, parent)
         parent.dataset(tables.ATTRIBUTION, night.path(tables.ATTRIBUTION), attribution.rows, attribution.checksum)
         tracking.log_stages(tracker, parent, manifests, {"data_date": night.ds})
-        version = _register(night, tracker, parent, tags)
+        version = _register(night, tracker, parent, tags, model)
         parent.end()
     night.note(mlflow={"uri": tracker.uri, "run_id": parent.run_id, "model_version": version})
+
+
+def refuse_another_model(night: runner.Night, model: FittedModel) -> None:
+    """ValueError where the table's rows come from another model than the one to be registered: trained since, say.
+
+    Cost: one row of the table, as a method has one model a night.
+    """
+    row = night.read(tables.ATTRIBUTION).where(F.col("method") == model.variant).select("model_version").first()
+    found = row["model_version"] if row else "no model"
+    if found != model.version:
+        raise ValueError(
+            f"table attribution: the {model.variant} rows of ds={night.ds} must come from the model to be registered, "
+            f"{model.version}, got {found}: run the night again from jobs/train.py"
+        )
 
 
 def headline(frames: dict[str, pd.DataFrame], method: str) -> dict[str, float | None]:
@@ -77,14 +95,10 @@ def _log_figures(night: runner.Night, parent: Run) -> None:
         parent.client.log_artifacts(parent.run_id, beside, "figures")
 
 
-def _register(night: runner.Night, tracker: Tracker, parent: Run, tags: dict[str, Any]) -> str:
+def _register(night: runner.Night, tracker: Tracker, parent: Run, tags: dict[str, Any], model: FittedModel) -> str:
     """The night's own model (the first variant) as a new version with the alias `candidate`."""
-    folder = night.model_folder(night.conf.training.variants[0])
     with tempfile.TemporaryDirectory() as beside:
-        for name in ("weights.pt", "model.json"):
-            content = storage.read_bytes(night.spark, storage.join(folder, name))
-            if content is None:
-                raise ValueError(f"no {name} in {folder}: run jobs/train.py for the night first")
+        for name, content in model.files.items():
             (Path(beside) / name).write_bytes(content)
         return tracking.register_model(tracker, parent, night.conf, Path(beside), tags)
 

@@ -10,7 +10,6 @@ G groups, C cells, R replicates and the data, S = 4 sums
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +22,6 @@ from almmta_spark.evaluation import bootstrap
 from almmta_spark.evaluation.fixed_point import collect, fixed_sum
 
 GROUP = ("propensity_bucket", "cluster")
-MICROSECONDS_PER_HOUR = 3_600_000_000
 
 
 @dataclass(frozen=True)
@@ -79,98 +77,51 @@ def observational_rows(journeys: DataFrame, propensities: DataFrame, seed: int) 
     )
 
 
-@dataclass(frozen=True)
-class Windows:
-    """Which night a raw row belongs to: half-open hours around each night's index_ts."""
-
-    nights: Sequence[str]
-    lookback_hours: float
-    outcome_window_hours: float
-
-    def assign(self, rows: DataFrame, hours_back: float, hours_ahead: float) -> DataFrame:
-        """The rows with `night`, once for each night whose [index_ts - hours_back, index_ts + hours_ahead) has them."""
-        night = F.explode(F.array(*[F.lit(n) for n in self.nights])).alias("night")
-        ahead = F.unix_micros("event_ts") - F.unix_micros(F.to_timestamp("night"))
-        first, end = (round(hours * MICROSECONDS_PER_HOUR) for hours in (-hours_back, hours_ahead))
-        return rows.select("*", night).where((ahead >= F.lit(first)) & (ahead < F.lit(end)))
-
-
-def decisions(withholdings: DataFrame, windows: Windows, p_withheld: float) -> DataFrame:
-    """Randomised decisions of the nights, one a key: night, user_id, item_id, event_ts, withheld, p_withheld, usable.
-
-    Duplicates are one. Not usable: a key decided both ways, or with a probability outside (0, 1). Cost: one small
-    shuffle by user, which the window of randomised_rows uses too.
-    """
-    default = F.lit(p_withheld)
-    known = F.coalesce("p_withheld", default) if "p_withheld" in withholdings.columns else default
-    probability = F.col("p_withheld")
-    return (
-        windows.assign(withholdings, windows.lookback_hours, 0.0)
-        .withColumn("p_withheld", known)
-        .groupBy("night", "user_id", "item_id", "event_ts")
-        .agg(
-            F.min("withheld").alias("withheld"),
-            F.max("withheld").alias("most"),
-            F.min("p_withheld").alias("p_withheld"),
-            F.max("p_withheld").alias("largest"),
-        )
-        .withColumn(
-            "usable", F.expr("withheld = most and p_withheld = largest") & (probability > 0) & (probability < 1)
-        )
-        .drop("most", "largest")
-    )
-
-
 def randomised_rows(
-    decided: DataFrame,
+    decisions: DataFrame,
     journeys: DataFrame,
     propensities: DataFrame,
-    item_clusters: DataFrame,
     uploads: DataFrame,
-    windows: Windows,
+    p_withheld: float,
     seed: int,
 ) -> DataFrame:
-    """Unit rows of the withholding experiment, with user_id and touch_id: kept (treated) against withheld, by arm.
+    """Unit rows of the withholding experiment, with touch_id: kept (treated) against withheld, by arm.
 
+    decisions and uploads: those that ingest accepted, with their night ds; p_withheld stands for a null one.
     weight = n / d / P(arm): d of the user's n touches of the night, shown and withheld, were drawn, so a decision has
     the selection probability d / n, and the weighted mean is over touches as they are exposed. n counts the journey's
     touches (at most max_touchpoints) and the withheld ones. value = an upload in the outcome window, with or without a
-    journey. The bucket is that of the user's propensity for the item's cluster. A decision that is not usable, or whose
-    item or user has no cluster or propensity, has a null propensity_bucket. Cost: one shuffle of decisions and uploads
-    by user, then left joins of the (small) experiment by item and journey.
+    journey. The bucket is that of the user's propensity for the item's cluster, null where there is none. Cost: one
+    shuffle of decisions and uploads by user, then left joins of the (small) experiment by journey.
     """
-    by_night = ["user_id", "night"]
-    created = windows.assign(uploads, 0.0, windows.outcome_window_hours).select(*by_night, F.lit(True).alias("upload"))
-    of_night = Window.partitionBy(*by_night)
+    created = uploads.select("user_id", "ds", F.lit(True).alias("upload"))
+    of_night = Window.partitionBy("user_id", "ds")
     drawn = (
-        decided.where("usable is not null")
-        .unionByName(created, allowMissingColumns=True)
+        decisions.unionByName(created, allowMissingColumns=True)
         .withColumns(
             {
-                "num_decisions": F.count_if("usable").over(of_night),
-                "num_withheld": F.count_if(F.col("usable") & F.col("withheld")).over(of_night),
+                "num_decisions": F.count("withheld").over(of_night),
+                "num_withheld": F.count_if("withheld").over(of_night),
                 "value": F.coalesce(F.max(F.col("upload").cast("double")).over(of_night), F.lit(0.0)),
-                "journey_id": F.xxhash64("user_id", "night"),
+                "journey_id": F.xxhash64("user_id", "ds"),
             }
         )
         .where("upload is null")
     )
     shown = journeys.select("journey_id", F.size("touches").alias("num_shown"))
     buckets = propensities.select("journey_id", F.map_from_arrays("cluster", "propensity_bucket").alias("buckets"))
-    nights = [F.col("ds").alias("night")] if "ds" in item_clusters.columns else []
-    items = item_clusters.select("item_id", "cluster", *nights)
     touches = F.coalesce("num_shown", F.lit(0)) + F.col("num_withheld")
-    arm = F.when(F.col("withheld"), F.col("p_withheld")).otherwise(1 - F.col("p_withheld"))
+    probability = F.coalesce("p_withheld", F.lit(p_withheld))
+    arm = F.when(F.col("withheld"), probability).otherwise(1 - probability)
     return (
-        drawn.join(items, same_keys(drawn, items, "item_id", by="night"), "left")
-        .join(buckets, "journey_id", "left")
+        drawn.join(buckets, "journey_id", "left")
         .join(shown, "journey_id", "left")
         .select(
-            F.when(F.col("usable"), F.try_element_at("buckets", "cluster")).alias("propensity_bucket"),
+            F.try_element_at("buckets", "cluster").alias("propensity_bucket"),
             "cluster",
             bootstrap.user_cell(F.col("user_id"), seed).alias("cell"),
             (~F.col("withheld")).alias("treated"),
-            F.when(F.col("usable"), touches / F.col("num_decisions") / arm).alias("weight"),
+            (touches / F.col("num_decisions") / arm).alias("weight"),
             "value",
             "journey_id",
             F.xxhash64("user_id", "item_id", "event_ts").alias("touch_id"),
@@ -178,9 +129,9 @@ def randomised_rows(
     )
 
 
-def same_keys(left: DataFrame, right: DataFrame, *names: str, by: str = "ds") -> list[str]:
+def same_keys(left: DataFrame, right: DataFrame, *names: str) -> list[str]:
     """Join keys, with the night among them where both sides say it."""
-    return [*names, *([by] if by in left.columns and by in right.columns else [])]
+    return [*names, *(["ds"] if "ds" in left.columns and "ds" in right.columns else [])]
 
 
 # ---- one aggregation, then numpy ------------------------------------------------------------------------------------

@@ -28,19 +28,18 @@ class Inputs:
     journeys: DataFrame
     propensities: DataFrame
     journey_scores: DataFrame
-    item_clusters: DataFrame
-    nights: Sequence[str]
-    """The nights (ds) pooled; they place the raw rows of withholdings and uploads, whatever their own ds."""
-    withholdings: DataFrame | None = None
-    """Raw rows of all lookback windows of the nights; None: no experiment."""
+    decisions: DataFrame | None = None
+    """Randomised decisions that ingest accepted, one a key, with cluster and ds; None: no experiment."""
     uploads: DataFrame | None = None
-    """Raw rows of all outcome windows of the nights; needed with withholdings."""
+    """Uploads that ingest accepted in the nights' outcome windows, with ds; needed with decisions."""
+    refused_decisions: int = 0
+    """Rows of withholdings that ingest refused: contradictory, impossible, or of nobody known."""
     truth: DataFrame | None = None
     """truth_attribution of the nights (simulator only)."""
     truth_clusters: DataFrame | None = None
 
     def __post_init__(self) -> None:
-        if self.withholdings is not None and self.uploads is None:
+        if self.decisions is not None and self.uploads is None:
             raise ValueError(
                 "table withholdings needs the uploads of the outcome windows beside it (users without a journey count "
                 "too): pass Inputs.uploads"
@@ -146,7 +145,7 @@ def _protocols(
         touches = inputs.attribution.where(inputs.attribution.method == next(iter(found.by_method)))
         rows = grouped.exact_rows(touches, inputs.truth, conf.seed)
         sums.append(grouped.group_sums(rows, grouped.EXACT))
-    if inputs.withholdings is not None:
+    if inputs.decisions is not None:
         experiment, checks = _experiment(inputs, conf, models)
         sums.append(experiment)
     rows = grouped.observational_rows(inputs.journeys, inputs.propensities, conf.seed)
@@ -158,15 +157,17 @@ def _experiment(
     inputs: Inputs, conf: Config, models: Sequence[str]
 ) -> tuple[grouped.GroupSums, list[diagnostics.Check]]:
     """The experiment is small beside the log (its users alone): kept in memory over its three uses."""
-    assert inputs.withholdings is not None and inputs.uploads is not None
-    hours = conf.journeys
-    windows = grouped.Windows(inputs.nights, hours.lookback_hours, hours.outcome_window_hours)
-    decided = grouped.decisions(inputs.withholdings, windows, conf.evaluation.p_withheld)
+    assert inputs.decisions is not None and inputs.uploads is not None
     rows = grouped.randomised_rows(
-        decided, inputs.journeys, inputs.propensities, inputs.item_clusters, inputs.uploads, windows, conf.seed
+        inputs.decisions,
+        inputs.journeys,
+        inputs.propensities,
+        inputs.uploads,
+        conf.evaluation.p_withheld,
+        conf.seed,
     ).persist()
     try:
-        num_decisions = rows.count()
+        num_decisions = rows.count() + inputs.refused_decisions
         usable = rows.where("propensity_bucket is not null")
         sums = grouped.group_sums(usable, grouped.RANDOMISED)
         compared = withholding.compare(usable, inputs.attribution, models, sums, conf.evaluation, conf.seed)

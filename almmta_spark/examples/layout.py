@@ -36,8 +36,7 @@ def laid_out(examples: DataFrame, num_rows: int, groups: int, seed: int) -> Data
     spark = examples.sparkSession
     slots = _partition_keys(examples, groups)
     bins = _bins(groups)
-    table = [(b, *_cuts_of(b, bins, cuts)) for b in range(bins)]
-    lookup = spark.createDataFrame(table, "_bin int, _first int, _cuts array<bigint>")
+    lookup = spark.createDataFrame(cuts_by_bin(cuts, bins), "_bin int, _first int, _cuts array<bigint>")
     slot = spark.createDataFrame(list(enumerate(slots)), "_group int, _slot bigint")
     group = F.col("_first") + F.size(F.filter("_cuts", lambda cut: cut <= F.col("_order")))
     return (
@@ -58,7 +57,11 @@ def cut_points(orders: DataFrame, num_rows: int, groups: int) -> list[int]:
     counts = np.zeros(bins, dtype=np.int64)
     for row in binned.groupBy("_bin").count().toLocalIterator():
         counts[row["_bin"]] = row["count"]
-    assert counts.sum() == num_rows, f"training_examples: {counts.sum()} rows to lay out, spec counted {num_rows}"
+    if counts.sum() != num_rows:
+        raise ValueError(
+            f"table training_examples: must have a row a journey, got {counts.sum()} of {num_rows} journeys: tables "
+            "journeys and propensities of a pooled night are of different runs, run that night again"
+        )
     before = np.concatenate([[0], np.cumsum(counts)])
     begins = [num_rows * g // groups for g in range(1, groups)]
     at = [int(np.searchsorted(before, b, side="right")) - 1 for b in begins]
@@ -88,10 +91,12 @@ def _bin_of(bins: int) -> Column:
     return F.shiftright(top * F.lit(bins), 31).cast("int")
 
 
-def _cuts_of(b: int, bins: int, cuts: Sequence[int]) -> tuple[int, list[int]]:
-    """(group of the bin's first row, cuts inside the bin)."""
-    bin_of = [(((c ^ -(2**63)) & (2**64 - 1)) >> 33) * bins >> 31 for c in cuts]
-    return sum(1 for x in bin_of if x < b), [c for c, x in zip(cuts, bin_of, strict=True) if x == b]
+def cuts_by_bin(cuts: Sequence[int], bins: int) -> list[tuple[int, int, list[int]]]:
+    """(bin, group of its first row, cuts inside it) of every bin. Cuts ascend and their bins (as _bin_of) with them."""
+    top = (np.array(cuts, dtype=np.int64) ^ np.int64(-(2**63))).view(np.uint64) >> np.uint64(33)
+    bin_of = top.astype(np.int64) * bins >> 31
+    begins = np.searchsorted(bin_of, np.arange(bins + 1)).tolist()
+    return [(b, begins[b], list(cuts[begins[b] : begins[b + 1]])) for b in range(bins)]
 
 
 def _partition_keys(df: DataFrame, groups: int) -> list[int]:

@@ -14,6 +14,7 @@ from almmta_spark.config import Config, SignalConfig
 from almmta_spark.example_spec import ExampleSpec, Signal
 from almmta_spark.journeys.split import is_validation
 from almmta_spark.logs.arrays import matrix
+from almmta_spark.propensity.fit import statistics
 
 STATISTICS_JOURNEYS = 100_000
 """Training journeys (the first by hash) covariate means and scales are taken from: bounded on the driver."""
@@ -79,18 +80,7 @@ def covariate_statistics(training: DataFrame, num_rows: int, seed: int) -> tuple
     sample = training.where(part < max(1, round(share * 1_000_000))).select("journey_id", "covariates")
     found: pd.DataFrame = sample.toPandas()  # bounded, see STATISTICS_JOURNEYS
     ordered = found.sort_values("journey_id")["covariates"]  # one order, so that sums are equal to the last bit
-    return standardisation(np.array(ordered.tolist(), dtype=np.float64))
-
-
-def standardisation(values_ND: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(means, scales) [D] over the finite values of each column; scale 1 where the column is constant."""
-    finite_ND = np.isfinite(values_ND)
-    count_D = np.maximum(finite_ND.sum(axis=0), 1)
-    filled_ND = np.where(finite_ND, values_ND, 0.0)
-    mean_D = filled_ND.sum(axis=0) / count_D
-    deviation_ND = np.where(finite_ND, values_ND - mean_D, 0.0)
-    scale_D = np.sqrt((deviation_ND**2).sum(axis=0) / count_D)
-    scale_D = np.where(scale_D > 1e-9 * np.maximum(np.abs(mean_D), 1.0), scale_D, 1.0)
+    mean_D, scale_D = statistics(np.array(ordered.tolist(), dtype=np.float64))
     return tuple(mean_D.tolist()), tuple(scale_D.tolist())
 
 

@@ -18,6 +18,8 @@ from almmta_spark.tables import Table
 
 FILES = ("model.json", "weights.pt")
 BATCHES_PER_TASK = 2
+MAX_TASKS = 10_000
+"""A shuffle has blocks in proportion to the square of its tasks, so large nights get longer tasks, not more."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,11 @@ def score(journeys: DataFrame, propensities: DataFrame, model: FittedModel, conf
     Columns: journey_id, user_id, outcome, is_validation, touches, the columns of udf.SCHEMA, method, model_version.
     Rows are spread by journey_id over a number of tasks that follows from their number alone, and sorted in each, so
     the model sees the same batches on every cluster. Cost: a count and two scans of journeys, three shuffles by
-    journey_id, one pass of the model.
+    journey_id (the one before the model into num_tasks), one pass of the model.
     """
     spark = journeys.sparkSession
     rows = features(journeys, propensities, model.spec).drop("user_id", "outcome")
-    tasks = max(1, -(-journeys.count() // (BATCHES_PER_TASK * conf.rows_per_batch)))
+    tasks = num_tasks(journeys.count(), conf.rows_per_batch)
     scorer = udf.Scorer(spark.sparkContext.broadcast(model.files), model.version, conf.rows_per_batch)
     # A key of its own: Spark drops a repartition by what a join has partitioned already, and then merges partitions.
     spread = rows.repartition(tasks, F.xxhash64(F.lit("score"), F.col("journey_id")))
@@ -72,6 +74,11 @@ def score(journeys: DataFrame, propensities: DataFrame, model: FittedModel, conf
         .withColumn("method", F.lit(model.variant))
         .withColumn("model_version", F.lit(model.version))
     )
+
+
+def num_tasks(num_journeys: int, rows_per_batch: int) -> int:
+    """Tasks that the model runs in: BATCHES_PER_TASK batches each, more where that would be over MAX_TASKS."""
+    return min(max(1, -(-num_journeys // (BATCHES_PER_TASK * rows_per_batch))), MAX_TASKS)
 
 
 def unknown_propensities(journeys: DataFrame, spec: ExampleSpec) -> DataFrame:

@@ -49,9 +49,7 @@ class Scorer:
         model, spec = _loaded(self.version, self.files)
         scores: dict[str, NDArray] = deletion_effects(model, spec, columns(rows))
         counts_B = rows["num_touches"].to_numpy()
-        one_each = {
-            n: pa.array(scores[n], from_pandas=True) for n in ("p_outcome", "mu", "g0", "slope", "posterior_mean")
-        }
+        one_each = {n: pa.array(scores[n], from_pandas=True) for n in JOURNEY_VALUES}
         lists = {n: ragged(scores[n], counts_B) for n in TOUCH_VALUES}
         passed = {name: rows[name].combine_chunks() for name in PASSED_ON}
         return pa.RecordBatch.from_pydict(passed | one_each | lists)

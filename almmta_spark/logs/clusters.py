@@ -28,7 +28,7 @@ def assign(items: DataFrame, how: str, num_clusters: int, seed: int) -> DataFram
     """Items with no null cluster, as item_clusters.
 
     Cost: none for GIVEN; else one scan of items for a bounded sample (SAMPLE_ITEMS rows on the driver) and one pass
-    through Python, the result kept in Spark's cache since ingest looks items up several times.
+    through Python, the result kept in Spark's cache since ingest looks items up several times; the caller unpersists.
     """
     if how == GIVEN:
         return items.select(*tables.ITEM_CLUSTERS.column_names)

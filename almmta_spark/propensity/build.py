@@ -142,7 +142,8 @@ def _marginals(sample: DataFrame, clusters: Sequence[int]) -> NDArray[np.float64
     """Laplace's (held + 1) / (n + 2), so that a weight is always finite."""
     held = sample.select(F.explode(F.array_distinct("clusters")).alias("cluster")).groupBy("cluster").count()
     counts = {row["cluster"]: row["count"] for row in held.toLocalIterator()}
-    return np.array([(counts.get(c, 0) + 1) / (sample.count() + 2) for c in clusters])
+    num_journeys = sample.count()
+    return np.array([(counts.get(c, 0) + 1) / (num_journeys + 2) for c in clusters])
 
 
 def _count_bins(sample: DataFrame, fitted: FittedPropensity) -> dict[int, int]:

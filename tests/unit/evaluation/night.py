@@ -28,6 +28,13 @@ def frame(spark: SparkSession, table: tables.Table, rows: list[dict]) -> DataFra
     return spark.createDataFrame([tuple(row[n] for n in ordered) for row in rows], ddl)
 
 
+def decided(spark: SparkSession, rows: list[dict]) -> DataFrame:
+    """Accepted decisions, with cluster and ds."""
+    names = [*tables.WITHHOLDINGS.column_names, "cluster", "ds"]
+    ddl = ", ".join([*(f"{c.name} {c.type}" for c in tables.WITHHOLDINGS.columns), "cluster int", "ds string"])
+    return spark.createDataFrame([tuple(row[n] for n in names) for row in rows], ddl)
+
+
 def touch(touch_id: int, cluster: int, at: datetime) -> dict:
     """A journey's touch: one item a cluster, two authors."""
     return {
@@ -139,7 +146,7 @@ def build(spark: SparkSession, num_users: int = 300, seed: int = 0) -> Night:
                 "event_ts": when[drawn],
                 "withheld": withheld,
             }
-            withholdings.append(decision | {"p_withheld": None})
+            withholdings.append(decision | {"p_withheld": None, "cluster": clusters[drawn], "ds": DS})
             decisions.append(
                 {
                     "user_id": user,
@@ -151,7 +158,7 @@ def build(spark: SparkSession, num_users: int = 300, seed: int = 0) -> Night:
                 }
             )
         if outcome:
-            uploads.append({"user_id": user, "upload_id": user, "event_ts": INDEX_TS + timedelta(hours=3)})
+            uploads.append((user, DS))
     local = pd.DataFrame(touches)
     journeys_frame = frame(spark, tables.JOURNEYS, journeys)
     propensities_frame = frame(spark, tables.PROPENSITIES, propensities)
@@ -171,14 +178,8 @@ def build(spark: SparkSession, num_users: int = 300, seed: int = 0) -> Night:
         journeys=journeys_frame,
         propensities=propensities_frame,
         journey_scores=frame(spark, tables.JOURNEY_SCORES, scores),
-        item_clusters=frame(
-            spark,
-            tables.ITEM_CLUSTERS,
-            [{"item_id": 100 * c, "author_id": 7 + c % 2, "cluster": c} for c in range(CLUSTERS)],
-        ),
-        nights=[DS],
-        withholdings=frame(spark, tables.WITHHOLDINGS, withholdings),
-        uploads=frame(spark, tables.UPLOADS, uploads),
+        decisions=decided(spark, withholdings),
+        uploads=spark.createDataFrame(uploads, "user_id bigint, ds string"),
         truth=frame(spark, tables.TRUTH_ATTRIBUTION, truth),
         truth_clusters=frame(
             spark, tables.TRUTH_CLUSTERS, [{"cluster": c, "strength": float(c > 0)} for c in range(CLUSTERS)]

@@ -88,7 +88,7 @@ def test_rows_are_equal_to_the_last_bit_whatever_the_order_of_the_input(found, s
     inputs = small_night.inputs
     shuffled = {
         name: getattr(inputs, name).repartition(5, F.xxhash64(F.lit(name), "user_id"))
-        for name in ("attribution", "journeys", "propensities", "journey_scores", "withholdings", "truth", "uploads")
+        for name in ("attribution", "journeys", "propensities", "journey_scores", "decisions", "truth", "uploads")
     }
     again = stage.evaluate(dataclasses.replace(inputs, **shuffled), CONF, {"exposures": (2, 100)})
     assert again.rows == found.rows
@@ -105,8 +105,8 @@ def test_real_logs_of_pooled_nights_have_one_protocol_and_name_methods_with_hole
         for name in ("attribution", "journeys", "propensities", "journey_scores")
     }
     pooled["attribution"] = pooled["attribution"].where("method != 'linear' or cluster > 0")
-    absent = dict.fromkeys(("withholdings", "uploads", "truth", "truth_clusters"))
-    found = stage.evaluate(dataclasses.replace(inputs, **pooled, **absent, nights=["2026-01-14", "2026-01-15"]), CONF)
+    absent = dict.fromkeys(("decisions", "uploads", "truth", "truth_clusters"))
+    found = stage.evaluate(dataclasses.replace(inputs, **pooled, **absent), CONF)
     assert {(r["protocol"], r["method"]) for r in found.auuc_by_bucket} == {
         ("observational", "last_touch"),
         ("observational", "latent"),
@@ -142,3 +142,9 @@ def test_no_attribution_is_refused(small_night):
 
 def test_every_output_table_is_among_the_declared_ones(found):
     assert {t for t, _ in found.rows} <= set(tables.OUTPUTS)
+
+
+def test_decisions_that_ingest_refused_lower_the_share_that_is_used(small_night):
+    inputs = dataclasses.replace(small_night.inputs, refused_decisions=len(small_night.decisions))
+    used = {r["name"]: r["value"] for r in stage.evaluate(inputs, CONF).diagnostics}["withholding_rows_used"]
+    assert used == pytest.approx(0.5)

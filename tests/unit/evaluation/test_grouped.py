@@ -8,10 +8,9 @@ from pyspark.sql import functions as F
 
 from almmta_spark import tables
 from almmta_spark.evaluation import bootstrap, grouped
-from tests.unit.evaluation.night import DS, INDEX_TS, frame, touch
+from tests.unit.evaluation.night import DS, INDEX_TS, decided, frame, touch
 
 DATA_ONLY = np.ones((1, bootstrap.NUM_CELLS), dtype=np.int64)
-WINDOWS = grouped.Windows([DS], 24.0, 24.0)
 
 
 def uplifts(sums):
@@ -39,17 +38,8 @@ def assert_equal_uplifts(found, expected):
         assert found[key] == pytest.approx(value, abs=1e-9, nan_ok=True), key
 
 
-def randomised(spark, inputs, **changes):
-    args = {
-        "journeys": inputs.journeys,
-        "propensities": inputs.propensities,
-        "item_clusters": inputs.item_clusters,
-        "uploads": inputs.uploads,
-        "windows": WINDOWS,
-        "seed": 0,
-    } | changes
-    withholdings = args.pop("withholdings", inputs.withholdings)
-    return grouped.randomised_rows(grouped.decisions(withholdings, args["windows"], 0.5), **args)
+def randomised(inputs, decisions):
+    return grouped.randomised_rows(decisions, inputs.journeys, inputs.propensities, inputs.uploads, 0.5, seed=0)
 
 
 def counted(rows):
@@ -78,7 +68,7 @@ def test_observational_protocol_is_the_weighted_contrast_of_journeys(spark, smal
 
 
 def test_randomised_protocol_contrasts_arms_by_inverse_selection_probability(spark, small_night):
-    sums = grouped.group_sums(counted(randomised(spark, small_night.inputs)), grouped.RANDOMISED)
+    sums = grouped.group_sums(counted(randomised(small_night.inputs, small_night.inputs.decisions)), grouped.RANDOMISED)
     decisions = small_night.decisions
     assert_equal_uplifts(uplifts(sums), slow_contrast(decisions, "kept", "weight", "outcome"))
     together = slow_contrast(decisions.assign(bucket=0, cluster=0), "kept", "weight", "outcome")
@@ -104,30 +94,11 @@ def test_sums_do_not_depend_on_partitioning(spark, small_night):
     np.testing.assert_array_equal(first.uplift(weights), second.uplift(weights))
 
 
-def test_unusable_and_unplaced_decisions_are_marked_and_do_not_count(spark, small_night):
-    at = INDEX_TS - timedelta(hours=2)
-    user = int(small_night.decisions.user_id.iloc[0])
-    clean = small_night.inputs.withholdings
-    dirt = [
-        {"user_id": user, "item_id": 100, "event_ts": at, "withheld": True, "p_withheld": None},
-        {"user_id": user, "item_id": 100, "event_ts": at, "withheld": False, "p_withheld": None},  # decided both ways
-        {"user_id": user, "item_id": 200, "event_ts": at, "withheld": True, "p_withheld": 1.0},  # not randomised
-        {"user_id": user, "item_id": 999, "event_ts": at, "withheld": False, "p_withheld": 0.0},
-        {"user_id": 5, "item_id": 100, "event_ts": at, "withheld": False, "p_withheld": None},  # unknown user
-    ]
-    outside = [
-        {"user_id": user, "item_id": 300, "event_ts": INDEX_TS, "withheld": True, "p_withheld": None},
-        {
-            "user_id": user,
-            "item_id": 300,
-            "event_ts": INDEX_TS - timedelta(hours=25),
-            "withheld": True,
-            "p_withheld": None,
-        },
-    ]
-    withholdings = clean.unionByName(clean).unionByName(frame(spark, tables.WITHHOLDINGS, dirt + outside))
-    rows = randomised(spark, small_night.inputs, withholdings=withholdings).persist()
-    assert rows.count() == len(small_night.decisions) + 4
+def test_a_decision_without_a_propensity_is_kept_and_does_not_count(spark, small_night):
+    nobody = {"user_id": 5, "item_id": 100, "event_ts": INDEX_TS - timedelta(hours=2), "withheld": False}
+    other = decided(spark, [nobody | {"p_withheld": None, "cluster": 1, "ds": DS}])
+    rows = randomised(small_night.inputs, small_night.inputs.decisions.unionByName(other)).persist()
+    assert rows.count() == len(small_night.decisions) + 1
     sums = grouped.group_sums(counted(rows), grouped.RANDOMISED)
     assert_equal_uplifts(uplifts(sums), slow_contrast(small_night.decisions, "kept", "weight", "outcome"))
 
@@ -141,16 +112,10 @@ def test_two_decisions_of_one_user_share_the_selection(spark):
     propensities = frame(
         spark, tables.PROPENSITIES, [{"journey_id": journey, "user_id": 1, "cluster": [1], "propensity_bucket": [0]}]
     )
-    decided = [
-        {"user_id": 1, "item_id": 100, "event_ts": at, "withheld": False, "p_withheld": 0.25},
-        {"user_id": 1, "item_id": 101, "event_ts": at, "withheld": True, "p_withheld": 0.25},
-    ]
-    items = frame(spark, tables.ITEM_CLUSTERS, [{"item_id": 100, "cluster": 1}, {"item_id": 101, "cluster": 1}])
-    uploads = frame(spark, tables.UPLOADS, [{"user_id": 1, "upload_id": 1, "event_ts": INDEX_TS + timedelta(hours=24)}])
-    rows = grouped.randomised_rows(
-        grouped.decisions(frame(spark, tables.WITHHOLDINGS, decided), WINDOWS, 0.5),
-        journeys, propensities, items, uploads, WINDOWS, 0,
-    ).collect()  # fmt: skip
+    both = {"user_id": 1, "event_ts": at, "p_withheld": 0.25, "cluster": 1, "ds": DS}
+    arms = [both | {"item_id": 100, "withheld": False}, both | {"item_id": 101, "withheld": True}]
+    uploads = spark.createDataFrame([(1, "2026-01-16")], "user_id bigint, ds string")  # of another night
+    rows = grouped.randomised_rows(decided(spark, arms), journeys, propensities, uploads, 0.5, seed=0).collect()
     assert {r.treated: (r.weight, r.value) for r in rows} == {True: (1.5 / 0.75, 0.0), False: (1.5 / 0.25, 0.0)}
 
 
@@ -169,18 +134,19 @@ def test_randomised_uplift_is_unbiased_for_the_effect_per_exposed_touch(spark):
     base = base.withColumn("journey_id", F.xxhash64("user_id", F.lit(DS)))
     at = F.timestamp_seconds(F.lit(INDEX_TS.timestamp() - 3600))
     rows = grouped.randomised_rows(
-        grouped.decisions(
-            base.select("user_id", F.lit(1).cast("bigint").alias("item_id"), at.alias("event_ts"), "withheld"),
-            WINDOWS,
-            0.5,
+        base.select(
+            "user_id",
+            F.lit(1).cast("bigint").alias("item_id"),
+            at.alias("event_ts"),
+            "withheld",
+            F.lit(None).cast("double").alias("p_withheld"),
+            F.lit(0).alias("cluster"),
+            F.lit(DS).alias("ds"),
         ),
         base.where("shown > 0").select("journey_id", F.array_repeat(F.lit(0), F.col("shown")).alias("touches")),
         base.select("journey_id", F.array(F.lit(0)).alias("cluster"), F.array(F.lit(0)).alias("propensity_bucket")),
-        frame(spark, tables.ITEM_CLUSTERS, [{"item_id": 1, "cluster": 0}]),
-        base.where("created").select(
-            "user_id", F.timestamp_seconds(F.lit(INDEX_TS.timestamp() + 60)).alias("event_ts")
-        ),
-        WINDOWS,
+        base.where("created").select("user_id", F.lit(DS).alias("ds")),
+        0.5,
         seed=0,
     )
     sums = grouped.group_sums(rows, grouped.RANDOMISED)

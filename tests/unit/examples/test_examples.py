@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -14,8 +13,8 @@ from almmta_spark.config import Config, ExamplesConfig, JourneysConfig, PairsCon
 from almmta_spark.example_spec import ExampleSpec, Signal
 from almmta_spark.examples.build import build_examples
 from almmta_spark.examples.features import features
-from almmta_spark.examples.layout import WRITE_OPTIONS, laid_out, num_groups
-from almmta_spark.examples.spec import build_spec, centred_contents, standardisation
+from almmta_spark.examples.layout import WRITE_OPTIONS, cut_points, cuts_by_bin, laid_out, num_groups
+from almmta_spark.examples.spec import build_spec, centred_contents
 from almmta_spark.pairs.build import build_pairs
 from tests.nights import DS, items, journey, journeys, propensities, touch
 
@@ -120,6 +119,31 @@ def test_row_groups_are_a_multiple_of_the_ranks(rows, wanted, max_rows, ranks, g
     assert num_groups(rows, wanted, max_rows, ranks) == groups
 
 
+def test_journeys_and_propensities_of_different_runs_are_named(spark):
+    """A rerun killed after it replaced the journeys: every table is there, but they do not fit."""
+    orders = spark.range(29).withColumnRenamed("id", "_order")
+    with pytest.raises(ValueError, match=r"training_examples: must have a row a journey, got 29 of 30.*run that night"):
+        cut_points(orders, num_rows=30, groups=2)
+
+
+def test_every_bin_knows_the_groups_before_it_and_the_cuts_inside_it():
+    cuts = [-(2**63), -(2**62) - 1, -5, 0, 0, 7, 2**62, 2**63 - 1]
+    slow = [(cut + 2**63 >> 33) * 64 >> 31 for cut in cuts]
+    expected = [
+        (b, sum(x < b for x in slow), [c for c, x in zip(cuts, slow, strict=True) if x == b]) for b in range(64)
+    ]
+    assert cuts_by_bin(cuts, 64) == expected
+    assert cuts_by_bin([], 64) == [(b, 0, []) for b in range(64)]
+
+
+@pytest.mark.timeout(60)
+def test_bins_of_many_row_groups_take_time_in_proportion():
+    """A loop over bins and cuts would need 6 x 10^9 steps here."""
+    cuts = np.linspace(-(2**62), 2**62, 20_000).astype(np.int64).tolist()
+    found = cuts_by_bin(cuts, 16 * len(cuts))
+    assert [c for _, _, inside in found for c in inside] == cuts
+
+
 def test_a_night_with_one_outcome_class_is_refused(spark, night, conf):
     nobody = journeys(spark, [journey(u, [touch(u, 100, 5)]) for u in USERS])
     with pytest.raises(ValueError, match=r"table journeys: training needs journeys with and without an upload, got 0"):
@@ -144,9 +168,3 @@ def test_contents_of_clusters_are_centred_and_scaled(spec):
 
 def test_equal_contents_tell_clusters_nothing():
     assert centred_contents(np.ones((4, 2)), np.array([0, 0, 1, 2]), 3) == ((0.0, 0.0),) * 3
-
-
-def test_standardisation_ignores_unknown_values_and_leaves_constants_alone():
-    mean, scale = standardisation(np.array([[1.0, 5.0, np.nan], [3.0, 5.0, np.inf]]))
-    assert mean == (2.0, 5.0, 0.0) and scale == (1.0, 1.0, 1.0)
-    assert all(math.isfinite(v) for v in (*mean, *scale))

@@ -116,6 +116,13 @@ def test_neither_the_order_of_rows_nor_the_outcome_changes_a_bit(spark, night, m
     assert_df_equality(one.select(columns), two.select(columns), ignore_row_order=True)
 
 
+@pytest.mark.parametrize(
+    ("journeys", "tasks"), [(0, 1), (8192, 1), (8193, 2), (80_000_000, 9766), (10**9, 10_000), (10**11, 10_000)]
+)
+def test_a_night_is_scored_in_a_bounded_number_of_tasks(journeys, tasks):
+    assert attribution.num_tasks(journeys, rows_per_batch=4096) == tasks
+
+
 def test_journey_scores_come_from_the_same_frame_and_say_which_sample(night, model):
     journeys, propensities = night
     scored = attribution.score(journeys, propensities, model, CONF).cache()

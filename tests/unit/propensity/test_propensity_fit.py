@@ -69,6 +69,11 @@ def test_unknown_covariates_count_as_the_mean(sample):
     assert np.allclose(model.propensity(unknown), model.propensity(model.mean_D[None]))
 
 
+def test_statistics_ignore_unknown_values_and_leave_constants_alone():
+    mean_D, scale_D = propensity.statistics(np.array([[1.0, 5.0, np.nan], [3.0, 5.0, np.inf]]))
+    assert mean_D.tolist() == [2.0, 5.0, 0.0] and scale_D.tolist() == [1.0, 1.0, 1.0]
+
+
 def test_the_touch_gradient_is_the_derivative_of_its_loss():
     rng = np.random.default_rng(1)
     x, counts = rng.normal(size=(200, 2)), rng.integers(0, 3, (200, 3))
@@ -105,6 +110,17 @@ def test_quantile_buckets_hold_equal_shares():
     bins, counts = np.unique(weights.logit_bin(p), return_counts=True)
     cuts = weights.bucket_cuts(dict(zip(bins.tolist(), counts.tolist(), strict=True)), 5)
     assert np.allclose(np.bincount(weights.bucket(p, cuts)) / len(p), 0.2, atol=0.01)
+
+
+def test_stabilised_weights_balance_a_confounded_exposure():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=40_000)
+    p = 1 / (1 + np.exp(-x))
+    exposed = rng.random(40_000) < p
+    w = weights.stabilized_weight(exposed, p, exposed.mean())
+    assert abs(x[exposed].mean() - x[~exposed].mean()) > 0.7
+    assert abs(np.average(x[exposed], weights=w[exposed]) - np.average(x[~exposed], weights=w[~exposed])) < 0.1
+    assert w.mean() == pytest.approx(1, abs=0.05)
 
 
 @given(st.floats(0.01, 0.99), st.floats(0.01, 0.99))

@@ -59,8 +59,8 @@ lint: env
 test: env lint ## lint, types, all fast tests
 	@echo "== tests"; $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests
 
-test-fast: env ## the tests without Spark
-	@$(BIN)/python -m pytest -m "not slow and not spark" tests
+test-fast: env ## the unit tests that start neither Spark nor a training job, under 30 s
+	@$(BIN)/python -m pytest -m "not slow and not spark and not long" -n 2 --dist loadfile tests
 
 clean: ## the local runs, not the environment
 	rm -rf runs

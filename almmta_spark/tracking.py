@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 CANDIDATE = "candidate"
 _MLFLOW_TYPES = {"bigint": "long", "int": "integer", "double": "double", "float": "float", "string": "string"}
 _SECRET = re.compile(r"(secret|password|passwd|token|credential|access[._]?key)", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]+(?=@)|(?<=[?&]password=)[^&\s]+", re.IGNORECASE)
+"""In a URL: all between :// and the last @ before the path, and a password among the parameters."""
 
 
 def redacted(settings: Any, key: str = "") -> Any:
@@ -36,7 +38,15 @@ def redacted(settings: Any, key: str = "") -> Any:
         return {k: redacted(v, k) for k, v in settings.items()}
     if _SECRET.search(key) and settings:
         return "***"
-    return re.sub(r"://[^/@\s]+@", "://***@", settings) if isinstance(settings, str) else settings
+    return _CREDENTIALS.sub("***", settings) if isinstance(settings, str) else settings
+
+
+def shown(uri: str) -> str:
+    """A tracking URI to print and to keep: no credentials; a store under the working directory relative to it."""
+    path = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and path.is_relative_to(Path.cwd()):
+        return f"sqlite:///{path.relative_to(Path.cwd())}"
+    return str(redacted(uri))
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

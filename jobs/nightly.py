@@ -56,12 +56,15 @@ def main() -> None:
         if args.dry_run:
             return
         spark = runner.session(conf, "nightly")
+        done = []
         for ds in wanted:
             runner.log.info("night %s (%d of %d)", ds, wanted.index(ds) + 1, len(wanted))
             with summary.peak_memory() as memory:
                 for name, stage in STAGES.items():
                     runner.run_stage(runner.Night(spark, conf, ds, name), stage)
-            summary.show(spark, conf, ds, memory)
+            done.append(summary.collect(spark, conf, ds, memory))
+            summary.write(spark, conf, done)
+            summary.show(conf, done[-1])
         spark.stop()
     except ValueError as error:
         runner.fail(error)

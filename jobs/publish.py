@@ -43,7 +43,7 @@ def run(night: runner.Night) -> None:
         tracking.log_stages(tracker, parent, manifests, {"data_date": night.ds})
         version = _register(night, tracker, parent, tags, model)
         parent.end()
-    night.note(mlflow={"uri": tracker.uri, "run_id": parent.run_id, "model_version": version})
+    night.note(mlflow={"uri": tracking.redacted(tracker.uri), "run_id": parent.run_id, "model_version": version})
 
 
 def refuse_another_model(night: runner.Night, model: FittedModel) -> None:

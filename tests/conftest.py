@@ -19,7 +19,7 @@ JAVA_OPTIONS = "-Duser.timezone=UTC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCach
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever asks for a Spark session is marked spark, so that `-m "not spark"` is the quick half."""
+    """Whatever asks for a Spark session is marked spark, so that `make test-fast` can leave it out."""
     for item in items:
         if "spark" in getattr(item, "fixturenames", ()):
             item.add_marker("spark")

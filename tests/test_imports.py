@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "spark_tables": {*BASE, "storage"},
     "runner": {*SPARK_BASE, "java_home"},
     "tracking": {*SPARK_BASE, "runner", "inference"},
-    "summary": {*SPARK_BASE, "runner"},
+    "summary": {*SPARK_BASE, "runner", "tracking"},
     "causal": set(),
     "simulator": {*BASE, "spark_tables"},
     "importers": {*SPARK_BASE},

@@ -21,5 +21,7 @@ def night(spark, tmp_path_factory):
         runner.run_stage(runner.Night(spark, conf, DS, "simulate"), simulate.run)
         for name, stage in nightly.STAGES.items():
             runner.run_stage(runner.Night(spark, conf, DS, name), stage)
-        summary.show(spark, conf, DS, {"peak_gb": 1.0})
+        done = summary.collect(spark, conf, DS, {"peak_gb": 1.0})
+        summary.write(spark, conf, [done])
+        summary.show(conf, done)
     return conf

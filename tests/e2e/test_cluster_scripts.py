@@ -37,6 +37,7 @@ def is_running(pid: str) -> bool:
     return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
+@pytest.mark.spark
 def test_a_cluster_starts_with_its_workers_registered_and_stops_without_a_trace(tmp_path):
     ports = {"PORT": free_port(), "UI_PORT": free_port()}
     started = script("start-cluster.sh", tmp_path, WORKERS=1, **ports)
@@ -54,6 +55,7 @@ def test_a_cluster_starts_with_its_workers_registered_and_stops_without_a_trace(
     assert not list(tmp_path.glob("*.pid"))
 
 
+@pytest.mark.spark
 def test_a_taken_port_is_said_and_nothing_is_left_running(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -86,6 +88,7 @@ def test_two_warehouses_are_compared_table_by_table(tmp_path, checksum, status, 
     assert (done.returncode, said in done.stdout + done.stderr) == (status, True)
 
 
+@pytest.mark.spark
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_night_on_a_standalone_cluster_writes_the_tables_of_a_local_one_to_the_last_bit(tmp_path):

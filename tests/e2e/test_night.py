@@ -48,26 +48,31 @@ def test_a_models_effect_is_what_deletion_changes(attribution):
     assert attribution[attribution.method == "linear"].p_outcome.isna().all()
 
 
-def test_the_accounting_adds_up_and_planted_duplicates_are_found(night):
-    report = json.loads(Path(night.report_file).read_text())
+@pytest.fixture(scope="module")
+def report(night):
+    (only,) = json.loads(Path(night.report_file).read_text())["nights"]
+    return only
+
+
+def test_the_accounting_adds_up_and_planted_duplicates_are_found(report):
     counts = report["accounting"]["exposures"]
     kept = {k: v for k, v in counts.items() if k != "rows_in"}
     assert counts["rows_in"] == sum(kept.values()) and counts["deduplicated"] > 0
 
 
-def test_the_report_has_truth_metrics_auuc_and_the_run(night):
-    report = json.loads(Path(night.report_file).read_text())
+def test_the_report_has_truth_metrics_auuc_and_the_run(spark, night, report):
     metrics = {(r["method"], r["metric"]): r["value"] for r in report["truth_metrics"]}
     assert np.isfinite(metrics["latent", "relative_rmse"])
     assert 0 < metrics["latent", "upload_auc_randomised"] < 1 and 0 < metrics["latent", "upload_auc_logged"] < 1
     assert {"exact", "randomised", "observational"} == {r["protocol"] for r in report["auuc_by_bucket"]}
     assert [s["stage"] for s in report["stages"] if s["stage"] != "simulate"] == list(nightly.STAGES)
+    journeys = spark_tables.read(spark, night, tables.JOURNEYS, DS).select("outcome").toPandas()
+    assert (report["journeys"], report["outcomes"]) == (len(journeys), journeys.outcome.sum())
     assert report["mlflow"]["run_id"]
 
 
 @pytest.fixture(scope="module")
-def client(night):
-    report = json.loads(Path(night.report_file).read_text())
+def client(report):
     mlflow.set_tracking_uri(report["mlflow"]["uri"])
     return mlflow.MlflowClient(report["mlflow"]["uri"]), report["mlflow"]["run_id"]
 

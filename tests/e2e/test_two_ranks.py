@@ -25,6 +25,8 @@ from almmta_spark.training import distributed, main, sample_table
 from almmta_spark.training.gpu_check import effects_of, rank_correlation
 from almmta_spark.training.request import FitRequest, FitResult
 
+pytestmark = pytest.mark.long
+
 ROWS, UNEVEN_ROWS = 6_000, 700
 TRAINING = TrainingConfig(epochs=8, batch_size=256, num_ranks=2)
 FULL_BATCH = TrainingConfig(epochs=6, batch_size=2 * UNEVEN_ROWS, num_ranks=2)

@@ -11,6 +11,8 @@ import torch
 from almmta_spark.config import ModelConfig, TrainingConfig
 from tests.recovery import harness
 
+pytestmark = pytest.mark.long
+
 NUM_USERS = 20_000
 
 

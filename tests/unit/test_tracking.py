@@ -72,6 +72,15 @@ def test_secrets_are_redacted_and_the_rest_is_flat():
     assert shown == {"spark.fs.s3a.secret.key": "***", "uri": "postgresql://***@host/db", "seed": "1"}
 
 
+def test_a_tracking_uri_is_shown_without_credentials_and_without_the_machines_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert tracking.shown(f"sqlite:///{tmp_path}/runs/local/mlflow.db") == "sqlite:///runs/local/mlflow.db"
+    assert tracking.shown("sqlite:////elsewhere/mlflow.db") == "sqlite:////elsewhere/mlflow.db"
+    assert tracking.shown("http://mlflow.example:5000") == "http://mlflow.example:5000"
+    assert tracking.shown("postgresql://me:p@ss@host:5432/db") == "postgresql://***@host:5432/db"
+    assert tracking.shown("mysql://host/db?user=me&password=pw&ssl=1") == "mysql://host/db?user=me&password=***&ssl=1"
+
+
 def test_equal_nights_have_equal_tags_and_another_input_changes_them():
     conf = config.Config()
     other = {**MANIFEST, "inputs": {"exposures": {"days": ["2026-01-14"], "fingerprint": "xyz"}}}

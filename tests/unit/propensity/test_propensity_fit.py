@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from almmta_spark.propensity import fit as propensity
 from almmta_spark.propensity import weights
@@ -19,15 +20,9 @@ def sample():
     number = 1 + rng.binomial(9, 1 / (1 + np.exp(-0.7 * x[:, 2])))
     counts = np.array([rng.multinomial(n, row) for n, row in zip(number, p, strict=True)])
     grid = np.arange(1, 11)
-    law = np.array([[_binomial(n - 1, 9, q) for n in grid] for q in 1 / (1 + np.exp(-0.7 * x[:, 2]))])
+    law = binom.pmf(grid - 1, 9, 1 / (1 + np.exp(-0.7 * x[:, 2:])))
     truth = 1 - np.einsum("in,ink->ik", law, (1 - p[:, None, :]) ** grid[None, :, None])
     return x, counts, truth
-
-
-def _binomial(k, n, p):
-    from scipy.stats import binom
-
-    return binom.pmf(k, n, p)
 
 
 def test_propensities_recover_the_law_they_were_drawn_from(sample):

@@ -1,0 +1,47 @@
+"""What a run of nightly leaves behind to read. No Spark."""
+
+import json
+from dataclasses import replace
+
+from almmta_spark import config, summary
+
+NIGHT = {
+    "ds": "2026-01-15",
+    "world": None,
+    "seconds": 3.0,
+    "peak_memory_gb": 1.0,
+    "stages": [],
+    "accounting": None,
+    "truth_metrics": None,
+    "auuc_by_bucket": None,
+    "diagnostics": None,
+    "mlflow": {"uri": "sqlite:///runs/hard/mlflow.db", "run_id": "abc"},
+}
+
+
+def settings(folder):
+    return replace(config.Config(), warehouse=str(folder / "warehouse"), report_file=str(folder / "reports/run.json"))
+
+
+def test_the_report_of_several_nights_holds_them_all_and_what_the_importer_counted(tmp_path):
+    conf = settings(tmp_path)
+    counted = {"files": {"log rows": 7}}
+    (tmp_path / "warehouse/_import").mkdir(parents=True)
+    (tmp_path / "warehouse/_import/kuairand.json").write_text(json.dumps(counted))
+    summary.write(None, conf, [NIGHT])
+    summary.write(None, conf, [NIGHT, {**NIGHT, "ds": "2026-01-16"}])
+    report = json.loads((tmp_path / "reports/run.json").read_text())
+    assert [night["ds"] for night in report["nights"]] == ["2026-01-15", "2026-01-16"]
+    assert report["imports"] == {"kuairand": counted}
+
+
+def test_a_warehouse_that_was_not_imported_has_no_counts_of_importers(tmp_path):
+    summary.write(None, settings(tmp_path), [NIGHT])
+    assert json.loads((tmp_path / "reports/run.json").read_text())["imports"] == {}
+
+
+def test_the_summary_says_how_to_look_at_the_store_that_the_night_is_in(tmp_path, capsys):
+    summary.show(settings(tmp_path), NIGHT)
+    assert "`make ui STORE=sqlite:///runs/hard/mlflow.db`" in capsys.readouterr().out
+    summary.show(settings(tmp_path), {**NIGHT, "mlflow": {"uri": "http://mlflow.example", "run_id": "abc"}})
+    assert "make ui" not in capsys.readouterr().out

@@ -1,5 +1,9 @@
 """The front door on plain rows: by hand, against known effects, against the bootstrap; and what it refuses."""
 
+import doctest
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -473,3 +477,27 @@ def test_options_that_do_not_exist_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+# ---- the page that explains it --------------------------------------------------------------------------------------
+
+
+def test_the_examples_of_the_page_print_what_it_says():
+    page = Path(front_door.__file__).with_name("README.md")
+    examples = "\n".join(re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.M | re.S))
+    told: list[str] = []
+    test = doctest.DocTestParser().get_doctest(examples, {}, page.name, str(page), 0)
+    results = doctest.DocTestRunner(verbose=False).run(test, out=told.append)
+    assert results.attempted > 10 and results.failed == 0, "".join(told)
+
+
+def test_a_direct_path_and_a_hidden_cause_may_write_the_same_logs():
+    # P(t, m, y) of `hidden_cause` (effect .18), and of a world without U where T adds .24 directly (effect .42).
+    def share(p, happens):
+        return p if happens else 1 - p
+
+    for t, m, y in np.ndindex(2, 2, 2):
+        mediator = share(0.2 + 0.6 * t, m)
+        hidden = sum(0.5 * share(0.2 + 0.6 * u, t) * mediator * share(0.1 + 0.3 * m + 0.4 * u, y) for u in (0, 1))
+        direct = 0.5 * mediator * share(0.18 + 0.3 * m + 0.24 * t, y)
+        assert hidden == pytest.approx(direct)

@@ -83,7 +83,7 @@ class Exclusion:
         lines = [f"{'mediator level':<20} {'rows':>8} {'effect':>9} {'se':>9} {'t':>9} {'p':>8}"]
         for e in self.levels:
             lines.append(
-                f"{e.level!s:<20} {e.num_rows:8g} {e.effect:9.4f} {e.se:9.4f} {e.t:9.2f} {p_text(e.p_value):>8}"
+                f"{e.level!s:<20} {e.num_rows:8.12g} {e.effect:9.4f} {e.se:9.4f} {e.t:9.2f} {p_text(e.p_value):>8}"
             )
         return "\n".join((self.verdict, table, *lines))
 

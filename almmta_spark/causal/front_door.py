@@ -76,7 +76,7 @@ class Effects:
     def __str__(self) -> str:
         shown = (self.difference_in_means, self.back_door, self.front_door, self.front_door_ett)
         return (
-            f"{summary(shown)}\n{self.num_rows:g} rows; nuisances: {self.nuisances}; least P(T|X) "
+            f"{summary(shown)}\n{self.num_rows:.12g} rows; nuisances: {self.nuisances}; least P(T|X) "
             f"{self.smallest_propensity:.3g}, least p(m|T,X) {self.smallest_mediator_probability:.3g}"
         )
 

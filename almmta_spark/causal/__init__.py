@@ -1,1 +1,1 @@
-"""What we claim, in numpy: uplift curves and errors against known effects."""
+"""What we claim, in numpy: the front door, uplift curves and errors against known effects."""

@@ -66,7 +66,7 @@ lint: env ## ruff and mypy
 test: env lint ## lint, types, all fast tests
 	@echo "== tests"; $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests
 
-test-fast: env ## the unit tests that start neither Spark nor a training job, under 30 s
+test-fast: env ## the unit tests that start neither Spark nor a training job
 	@$(BIN)/python -m pytest -m "not slow and not spark and not long" -n 2 --dist loadfile tests
 
 clean: ## the local runs, not the environment

@@ -5,7 +5,7 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 source "$here/cluster.env.sh"
 
 ours() { # the process of the pid is still a daemon of Spark: pids come round
-  tr '\0' ' ' <"/proc/$1/cmdline" 2>/dev/null | grep -q "org.apache.spark.deploy\|bin/spark-class"
+  { tr "\0" " " <"/proc/$1/cmdline"; } 2>/dev/null | grep -q "org.apache.spark.deploy\|bin/spark-class"
 }
 
 stop() { # pid file

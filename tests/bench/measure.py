@@ -6,6 +6,8 @@ import json
 import multiprocessing
 import os
 import platform
+import re
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -106,10 +108,7 @@ def _processor() -> str:
 
 
 def _java_version() -> str:
-    """From the `release` file that every JDK and JRE has."""
-    home = os.environ.get("JAVA_HOME")
-    release = Path(home, "release") if home else None
-    if release is None or not release.is_file():
-        return "unknown"
-    facts = dict(line.split("=", 1) for line in release.read_text().splitlines() if "=" in line)
-    return facts.get("JAVA_VERSION", "unknown").strip('"')
+    """What `java -version` says first: openjdk version "17.0.15" 2025-04-15."""
+    said = subprocess.run([Path(os.environ["JAVA_HOME"], "bin", "java"), "-version"], capture_output=True, text=True)
+    found = re.search(r'version "([^"]+)"', said.stderr)
+    return found[1] if found else "unknown"

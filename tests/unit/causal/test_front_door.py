@@ -141,6 +141,7 @@ def test_intervals_cover_as_often_as_they_say():
     assert sum(f.difference_in_means.interval()[0] <= 0.18 for f in found) < 20
 
 
+@pytest.mark.long
 def test_intervals_of_a_trial_cover_with_cells_of_covariates():
     carried, past, fired = 0, 0, 0
     truth = 0.2 * (mean_level(1) - mean_level(0))
@@ -168,6 +169,7 @@ def mean_level(arm):
     )
 
 
+@pytest.mark.long
 def test_errors_are_those_of_the_bootstrap():
     columns = hidden_cause(2000, seed=1)
     found = front_door.effects(Sample.of(*columns))
@@ -203,6 +205,7 @@ def test_regressions_of_a_binary_outcome_agree_with_cells():
         assert one.se == pytest.approx(other.se, rel=0.02)
 
 
+@pytest.mark.long
 def test_intervals_from_regressions_cover():
     x = np.random.default_rng(99).normal(size=(200_000, 2))
     truth = ((mediator_law(x, 1) - mediator_law(x, 0)) @ [0, 1, 3]).mean()

@@ -61,6 +61,7 @@ def brute_force(
     return float(estimate), float(np.sqrt((weight**2 * (gain - estimate) ** 2).sum()) / weight.sum())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("posterior", [True, False], ids=["ett", "ate_x"])
 def test_effects_equal_those_of_brute_force(posterior: bool, world_of: WorldOf) -> None:
     world = world_of("default", 2, 0.1)

@@ -92,6 +92,7 @@ def test_an_unknown_setting_in_a_request_is_an_error(sample, tmp_path):
         FitRequest.from_json(json.dumps(raw))
 
 
+@pytest.mark.long
 def test_training_runs_without_spark_being_imported():
     code = "import sys, almmta_spark.training.main, almmta_spark.training.gpu_check; print('pyspark' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -36,6 +36,7 @@ class Fails(Regression):
 SLOW = {"slow_momentum_period": 3, "slow_momentum": 0.5}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("settings", [{}, {"checkpoint_epochs": 2}, SLOW, {"batch_size": 1000}])
 def test_a_run_resumed_after_an_interruption_ends_with_the_same_bits(sample, tmp_path, settings):
     whole = trainer(sample, tmp_path / "whole", **settings)
@@ -109,6 +110,7 @@ def test_two_ranks_under_slow_momentum_end_with_equal_weights(uneven, tmp_path, 
     assert loss == other_loss and rows == 600
 
 
+@pytest.mark.long
 def test_the_fit_finds_the_minimum_and_says_so_each_epoch(sample, tmp_path, caplog):
     with caplog.at_level(logging.INFO, "almmta.training"):
         fitted = trainer(sample, tmp_path, epochs=30, dense_lr=0.1, sparse_lr=0.1, leak_lr=0.1, weight_decay=0.0)

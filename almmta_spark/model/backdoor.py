@@ -54,15 +54,18 @@ class BackdoorModel(nn.Module):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         return initialise.split_groups(self, self.encoder.tables(), [])
 
-    def forward(self, batch: Batch, progress: float = 1.0) -> dict[str, Tensor]:
-        """Mean loss over the batch's rows and its terms; progress is not used here."""
+    def project(self) -> None:
+        """After an optimiser step: parameters back into the set they may lie in."""
         self.encoder.project()
+
+    def forward(self, batch: Batch, progress: float = 1.0, weight_B: Tensor | None = None) -> dict[str, Tensor]:
+        """Mean loss over the batch's rows, weighed by weight_B (None: all 1), and its terms; progress is not used."""
         stimuli, baseline_B = self.encoder(batch), self.baseline(batch.covariates_BD)
         with full_precision(batch.age_BL):
             mu_B = self.mediator(batch.covariates_BD, *stimuli.total())
             logit_B = self._logit(batch, baseline_B, mu_B)
             terms = {
-                "nll": losses.bernoulli_nll(logit_B, batch.outcome_B).mean(),
+                "nll": losses.mean(losses.bernoulli_nll(logit_B, batch.outcome_B), weight_B),
                 "sparsity": losses.sparsity_cost(stimuli.mean_K, self.sparsity, self.num_rows),
             }
         return losses.total(terms)

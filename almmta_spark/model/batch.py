@@ -26,6 +26,8 @@ class Batch:
     """Journeys of one batch. Lists are padded at the end; a model multiplies padding by mask_BL."""
 
     journey_id_B: Tensor
+    user_id_B: Tensor
+    """Whose journey it is: a bootstrap draws users, not journeys."""
     outcome_B: Tensor
     outcome_proxies_BJ: Tensor
     intent_proxies_BZ: Tensor
@@ -67,7 +69,8 @@ class Batch:
         """Columns of training_examples (list columns stacked to [rows, length]) as a batch.
 
         Lists over touches are cut to the longest journey of the batch and zeroed beyond each journey's end.
-        Columns outside REQUIRED may be missing and then mean "not observed": 0, weight 1, match position -1.
+        Columns outside REQUIRED may be missing and then mean "not observed": 0, weight 1, match position -1, and
+        every journey a user of its own.
         Raises ValueError where a required column is missing, has a wrong length or an unknown cluster_index.
         """
         missing = [name for name in REQUIRED if name not in columns]
@@ -97,6 +100,7 @@ class Batch:
         num_proxies, num_intents = max(1, len(spec.outcome_proxies)), max(1, len(spec.intent_proxies))
         return cls(
             journey_id_B=scalar("journey_id", np.int64),
+            user_id_B=scalar("user_id" if "user_id" in columns else "journey_id", np.int64),
             outcome_B=scalar("outcome", np.float32),
             outcome_proxies_BJ=vector("outcome_proxies", np.float32, num_proxies),
             intent_proxies_BZ=vector("intent_proxies", np.float32, num_intents),

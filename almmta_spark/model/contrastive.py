@@ -29,8 +29,8 @@ class ContrastivePairs(nn.Module):
         initialise.linear(self.touch, generator)
         initialise.linear(self.upload, generator)
 
-    def forward(self, batch: Batch, embedding_KR: Tensor) -> Tensor:
-        """Sum over matched journeys of InfoNCE / B, so that ranks with unequal numbers of matches average rightly.
+    def forward(self, batch: Batch, embedding_KR: Tensor, weight_B: Tensor | None = None) -> Tensor:
+        """Sum over matched journeys of weight_B InfoNCE / B: ranks with unequal numbers of matches average rightly.
 
         Negatives of a pair: its hard negatives (other users' touches in the same propensity bucket), and the matched
         touches of the batch's other pairs where they are of another cluster. No matched pair: 0 with a gradient of 0.
@@ -46,4 +46,5 @@ class ContrastivePairs(nn.Module):
             (hard_PH < 0) | (hard_PH == cluster_P[:, None]), -torch.inf
         )
         positive_P = score_PK.gather(1, cluster_P[:, None]).squeeze(1)
-        return info_nce(positive_P, torch.cat([in_batch_PP, hard_PH], dim=1)).sum() / max(1, batch.size)
+        loss_P = info_nce(positive_P, torch.cat([in_batch_PP, hard_PH], dim=1))
+        return (loss_P if weight_B is None else weight_B[row_P] * loss_P).sum() / max(1, batch.size)

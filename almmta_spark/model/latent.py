@@ -60,19 +60,26 @@ class LatentModel(nn.Module):
         tables += [] if self.exposure is None else self.exposure.tables()
         return initialise.split_groups(self, tables, [] if self.leak is None else list(self.leak.parameters()))
 
-    def forward(self, batch: Batch, progress: float = 1.0) -> dict[str, Tensor]:
-        """Mean loss over the batch's rows and its terms; progress (share of training done) is not used here."""
+    def project(self) -> None:
+        """After an optimiser step: parameters back into the set they may lie in."""
         self.encoder.project()
+
+    def forward(self, batch: Batch, progress: float = 1.0, weight_B: Tensor | None = None) -> dict[str, Tensor]:
+        """Mean loss over the batch's rows, weighed by weight_B (None: all 1), and its terms.
+
+        progress (share of training done) is not used here.
+        """
         journey = self._encode(batch)
         with full_precision(batch.age_BL):
             m_BQ = journey.mu_B[:, None] + self.quadrature.x_Q
             proxies_BQ = self._proxies(m_BQ, batch, with_outcome=True)
             logit_BQ = journey.g0_B[:, None] + journey.slope_B[:, None] * m_BQ
-            marginal = losses.marginal_nll(proxies_BQ, logit_BQ, batch.outcome_B, self.quadrature).mean()
-            terms = {"nll": marginal}
+            marginal_B = losses.marginal_nll(proxies_BQ, logit_BQ, batch.outcome_B, self.quadrature)
+            terms = {"nll": losses.mean(marginal_B, weight_B)}
             terms["sparsity"] = losses.sparsity_cost(journey.stimuli.mean_K, self.sparsity, self.num_rows)
             if journey.exposure_log_B is not None:
-                terms["exposure_nll"] = losses.exposure_nll(journey.exposure_log_B, batch.num_touches_B).mean()
+                exposure_B = losses.exposure_nll(journey.exposure_log_B, batch.num_touches_B)
+                terms["exposure_nll"] = losses.mean(exposure_B, weight_B)
         return losses.total(terms)
 
     @torch.no_grad()

@@ -1,5 +1,5 @@
-"""Every term that is minimised, one function each. All return one value a row: the caller takes the mean over rows,
-so that averaging the gradients of equally large ranks is the gradient of the whole batch.
+"""Every term that is minimised, one function each. All return one value a row: `mean` takes them over the rows, so
+that averaging the gradients of equally large ranks is the gradient of the whole batch.
 
 B journeys, Q quadrature nodes, N negatives.
 """
@@ -17,6 +17,12 @@ from almmta_spark.model.quadrature import GaussHermite
 
 SPARSITY_FLOOR = 0.02
 """Stimulus, in units of the link's S, below which a cluster is as good as silent."""
+
+
+def mean(loss_B: Tensor, weight_B: Tensor | None) -> Tensor:
+    """sum_b w_b loss_b / B, w = 1 where weight_B is None. By B and not by sum w: a row that counts twice, as in a
+    bootstrap, then counts twice in every batch and on every rank."""
+    return (loss_B if weight_B is None else weight_B * loss_B).mean()
 
 
 def bernoulli_nll(logit_B: Tensor, outcome_B: Tensor) -> Tensor:

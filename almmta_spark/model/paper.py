@@ -52,9 +52,15 @@ class PaperModel(nn.Module):
         tables = [*self.encoder.tables(), self.treatment.value_KR]
         return initialise.split_groups(self, tables, [])
 
-    def forward(self, batch: Batch, progress: float = 1.0) -> dict[str, Tensor]:
-        """Mean loss over rows and its terms; progress in [0, 1] drives the adversary's ramp."""
+    def project(self) -> None:
+        """After an optimiser step: parameters back into the set they may lie in."""
         self.encoder.project()
+
+    def forward(self, batch: Batch, progress: float = 1.0, weight_B: Tensor | None = None) -> dict[str, Tensor]:
+        """Mean loss over rows, weighed by weight_B (None: all 1), and its terms; progress drives the adversary's ramp.
+
+        progress: share of training done. The inverse-propensity weights of conf.use_ipw multiply weight_B.
+        """
         counts_BK = cluster_counts(batch, self.num_clusters)
         if self.training:
             self.bank.remember(batch, counts_BK)
@@ -62,19 +68,21 @@ class PaperModel(nn.Module):
         with full_precision(batch.age_BL):
             mu_B = self.mediator(batch.covariates_BD, *stimuli.total())
             logit_B = g0_B + self.slope(batch.covariates_BD) * mu_B
-            weight_B = losses.touch_weight(batch) if self.conf.use_ipw else torch.ones_like(mu_B)
+            ipw_B = losses.touch_weight(batch) if self.conf.use_ipw else torch.ones_like(mu_B)
             proxies_B = self.proxies(mu_B[:, None], batch.outcome_proxies_BJ).squeeze(1)
             hidden_B1 = reverse_gradient(mu_B, self.conf.adversary_weight * ramp(progress))[:, None]
             terms = {
-                "nll": (weight_B * losses.bernoulli_nll(logit_B, batch.outcome_B)).mean(),
-                "proxy_nll": -(weight_B * proxies_B).mean(),
-                "adversary_nll": losses.adversary_nll(self.discriminator(hidden_B1), batch.outcome_B).mean(),
+                "nll": losses.mean(ipw_B * losses.bernoulli_nll(logit_B, batch.outcome_B), weight_B),
+                "proxy_nll": -losses.mean(ipw_B * proxies_B, weight_B),
+                "adversary_nll": losses.mean(
+                    losses.adversary_nll(self.discriminator(hidden_B1), batch.outcome_B), weight_B
+                ),
                 "sparsity": losses.sparsity_cost(stimuli.mean_K, self.conf.sparsity, self.num_rows),
             }
             if self.pairs is not None:
-                contrast = self.pairs(batch, self.encoder.embedding())
+                contrast = self.pairs(batch, self.encoder.embedding(), weight_B)
                 terms["contrastive"] = self.conf.contrastive_weight * contrast
-        return losses.total(terms) | {"effective_sample_share": losses.effective_sample_share(weight_B)}
+        return losses.total(terms) | {"effective_sample_share": losses.effective_sample_share(ipw_B)}
 
     @torch.no_grad()
     def effects(self, batch: Batch) -> Effects:

@@ -63,8 +63,8 @@ class TrainingTable:
 
 
 def columns_needed(spec: ExampleSpec) -> tuple[str, ...]:
-    """What a batch is made of. user_id is for joins only; contents of touches are read only where there are any."""
-    unused = {"user_id"} if spec.touch_embeddings else {"user_id", "touch_embedding"}
+    """What a batch is made of. Contents of touches are read only where there are any."""
+    unused = set() if spec.touch_embeddings else {"touch_embedding"}
     return tuple(name for name in tables.TRAINING_EXAMPLES.column_names if name not in unused)
 
 

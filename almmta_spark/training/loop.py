@@ -110,6 +110,7 @@ class Trainer:
         self.steps_done += 1
         if self.steps_done > self.num_steps / 2:
             self.average.update()
+        self.model.project()  # type: ignore[operator]
         return {name: term.detach() for name, term in terms.items()}
 
     def _refuse_non_finite(self, norm: float, loss: Tensor, num_rows: int, epoch: int) -> None:

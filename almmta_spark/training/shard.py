@@ -224,7 +224,7 @@ def row_bytes(spec: ExampleSpec) -> int:
     """Bytes of a decoded row, touch lists at their full length."""
     touch = 24 + 4 * spec.embedding_length * spec.touch_embeddings
     lists = len(spec.outcome_proxies) + len(spec.intent_proxies) + spec.num_covariates + spec.embedding_length
-    return 64 + spec.max_touchpoints * touch + 4 * (lists + spec.num_hard_negatives)
+    return 72 + spec.max_touchpoints * touch + 4 * (lists + spec.num_hard_negatives)
 
 
 class _Rows:

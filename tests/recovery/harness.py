@@ -49,6 +49,7 @@ def simulate(world_name: str, num_users: int, seed: int, world: worlds.World | N
     content = world.item_content_IE[packed(draw.item)]
     columns = {
         "journey_id": np.flatnonzero(rows).astype(np.int64),
+        "user_id": np.flatnonzero(rows).astype(np.int64),
         "outcome": outcome.astype(np.float32),
         "outcome_proxies": draw.proxies[rows].astype(np.float32),
         "intent_proxies": draw.intents[rows].astype(np.float32),
@@ -140,6 +141,7 @@ def fit(night: Night, variant: str, conf: ModelConfig, training: TrainingConfig,
             schedule.step()
             step += 1
             _update_average(average, model, step, steps, training.ema_decay)
+            model.project()
             history.append(float(loss.detach()))
     with torch.no_grad():
         for target, value in zip(model.parameters(), average, strict=True):

@@ -241,6 +241,7 @@ def test_a_strength_pushed_below_zero_is_exactly_silent_and_can_come_back(batch)
     with torch.no_grad():
         model.encoder.strength_K[2] = -0.5
     assert not model.encoder.stimulus_at_once(batch.covariates_BD)[:, 2].any()
+    model.project()
     model(batch)["loss"].backward()
     assert float(model.encoder.strength_K[2].detach()) == 0.0
     assert float(model.encoder.strength_K.grad[2]) != 0.0

@@ -209,6 +209,53 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path):
         saved.load(tmp_path)
 
 
+@pytest.mark.parametrize(("variant", "conf"), CASES)
+def test_a_row_of_weight_two_counts_as_two_rows_and_one_of_weight_zero_as_none(variant, conf, columns):
+    model = randomised(variant, conf)
+    times = np.array([1, 2, 0, 1, 2, 0])
+    repeated = {name: np.repeat(values, times, axis=0) for name, values in columns.items()}
+    weighed = model(Batch.from_columns(columns, SPEC), weight_B=torch.tensor(times, dtype=torch.float32))
+    plain = model(Batch.from_columns(repeated, SPEC))
+    # What is not a mean over rows (sparsity), or couples rows of a batch (pairs, the IPW's share), is not scaled.
+    for name in plain.keys() - {"loss", "sparsity", "contrastive", "effective_sample_share"}:
+        torch.testing.assert_close(weighed[name], plain[name], msg=name)
+
+
+@pytest.mark.parametrize("conf", CONFS)
+@pytest.mark.parametrize("variant", ["latent", "backdoor"])
+def test_models_side_by_side_have_the_losses_and_gradients_of_each_alone(variant, conf, batch):
+    models = [randomised(variant, conf) for _ in range(3)]
+    for number, model in enumerate(models):
+        for parameter in model.parameters():
+            parameter.data.mul_(1 + 0.1 * number)
+    weight_MB = torch.rand(3, batch.size, generator=torch.Generator().manual_seed(2))
+    parameters, buffers = torch.func.stack_module_state(models)
+
+    def loss(parameters, buffers, weight_B):
+        return torch.func.functional_call(models[0], (parameters, buffers), (batch, 1.0, weight_B))["loss"]
+
+    gradients, loss_M = torch.vmap(torch.func.grad_and_value(loss))(parameters, buffers, weight_MB)
+    for number, model in enumerate(models):
+        alone = model(batch, 1.0, weight_MB[number])["loss"]
+        alone.backward()
+        torch.testing.assert_close(loss_M[number], alone.detach())
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(gradients[name][number], parameter.grad, msg=name)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_forward_moves_no_parameter_and_projection_moves_only_negative_strengths(variant, batch):
+    model = randomised(variant, "plain")
+    with torch.no_grad():
+        model.encoder.strength_K[:2] = torch.tensor([-0.5, 0.5])
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    model.train()(batch)
+    assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
+    model.project()
+    before["encoder.strength_K"].clamp_(min=0)
+    assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_under_autocast_products_of_encoders_are_bf16_and_the_likelihood_is_not(variant, batch):
     model = randomised(variant, "plain")

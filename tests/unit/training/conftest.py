@@ -76,6 +76,9 @@ class Regression(nn.Module):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"dense": list(self.slope.parameters()), "sparse": [self.level_K], "leak": [self.leak]}
 
+    def project(self) -> None:
+        pass
+
     def forward(self, batch: Any, progress: float) -> dict[str, torch.Tensor]:
         level_B = (self.level_K[batch.cluster_BL] * batch.mask_BL).sum(1)
         guess_B = self.slope(batch.covariates_BD)[:, 0] + 0.1 * level_B + self.leak * batch.outcome_B

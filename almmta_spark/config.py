@@ -19,6 +19,8 @@ import yaml
 
 ROLES = ("outcome_proxy", "intent_proxy")
 KINDS = ("binary", "count")
+BASELINES = ("first_touch", "last_touch", "linear", "time_decay", "position_based", "markov", "shapley")
+"""Methods of baselines/, in the order in which the README explains them."""
 
 
 def _require(condition: bool, key: str, rule: str, value: object) -> None:
@@ -256,16 +258,23 @@ class TrainingConfig:
 @dataclass(frozen=True)
 class AttributionConfig:
     baselines: tuple[str, ...] = ("last_touch", "linear", "time_decay")
-    """Heuristic methods written beside the models."""
+    """Methods without a model that are written beside the models, out of BASELINES."""
     half_life_hours: float = 6.0
     """time_decay: age at which a touch's weight has halved."""
+    markov_order: int = 1
+    """markov: how many last clusters a state remembers; the states must be few enough to solve for."""
     rows_per_batch: int = 4096
     """Journeys the model scores at a time; fixed, so that equal rows give equal bits."""
 
     def __post_init__(self) -> None:
-        known = ("last_touch", "linear", "time_decay")
-        _require(set(self.baselines) <= set(known), "attribution.baselines", f"out of {known}", self.baselines)
+        _require(
+            set(self.baselines) <= set(BASELINES) and len(set(self.baselines)) == len(self.baselines),
+            "attribution.baselines",
+            f"distinct names out of {BASELINES}",
+            self.baselines,
+        )
         _require(self.half_life_hours > 0, "attribution.half_life_hours", "> 0", self.half_life_hours)
+        _require(self.markov_order >= 1, "attribution.markov_order", ">= 1", self.markov_order)
         _require(self.rows_per_batch >= 1, "attribution.rows_per_batch", ">= 1", self.rows_per_batch)
 
 

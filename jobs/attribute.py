@@ -8,7 +8,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from almmta_spark import runner, spark_tables, tables
-from almmta_spark.baselines import heuristics
+from almmta_spark.baselines import attribution as baselines
+from almmta_spark.baselines.paths import training_paths
+from almmta_spark.example_spec import ExampleSpec
 from almmta_spark.inference import attribution as inference
 from almmta_spark.journeys.build import build_journeys
 from almmta_spark.logs.events import as_events
@@ -33,7 +35,9 @@ def run(night: runner.Night) -> None:
             stand_ins = inference.unknown_propensities(drawn, model.spec)
             scores.append(inference.journey_scores(inference.score(drawn, stand_ins, model, conf), "randomised"))
     if conf.baselines:
-        rows.append(heuristics.attribution(journeys, propensities, conf.baselines, conf.half_life_hours))
+        spec = ExampleSpec.from_dict(night.meta(tables.TRAINING_EXAMPLES)["spec"])
+        training = training_paths(night.read(tables.TRAINING_EXAMPLES), spec)
+        rows.append(baselines.attribution(journeys, propensities, training, conf))
     night.write(reduce(DataFrame.unionByName, rows), tables.ATTRIBUTION)
     night.write(reduce(DataFrame.unionByName, scores), tables.JOURNEY_SCORES)
     for scored in cached:

@@ -1,4 +1,5 @@
-"""last_touch, linear, time_decay: fixed rules that hand the realised outcome out over the journey's touches.
+"""first_touch, last_touch, linear, time_decay, position_based: fixed rules that hand the realised outcome out over the
+journey's touches (Shao & Li 2011, section 1, has them all as what the trade uses).
 
 removal_effect = share x outcome is what these methods claim: the touch caused that part of the upload, and touches of
 journeys without an upload caused nothing. They see neither covariates nor confounders.
@@ -6,83 +7,56 @@ journeys without an upload caused nothing. They see neither covariates nor confo
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from almmta_spark import tables
+from almmta_spark.baselines import rows
 
-Weight = Callable[[Column, Column, Column, float], Column]
-"""(age_hours, newest age of the journey, whether it is the newest touch, half_life_hours) -> weight >= 0."""
+END_SHARE = 0.4
+"""position_based: of the first and of the last touch; those between share what is left (40-20-40)."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a touch stands in its journey, whose touches are oldest first."""
+
+    index: Column
+    num_touches: Column
+    age_hours: Column
+    newest_age: Column
+    """Age of the journey's last touch."""
+
+
+def _position_based(place: Place, half_life_hours: float) -> Column:
+    at_an_end = (place.index == 0) | (place.index == place.num_touches - 1)
+    between = F.lit(1 - 2 * END_SHARE) / F.greatest(place.num_touches - 2, F.lit(1))
+    return F.when(at_an_end, F.lit(END_SHARE)).otherwise(between)  # one touch or two: scaled to sum to 1 like all
+
+
+Weight = Callable[[Place, float], Column]
+"""(place, half_life_hours) -> weight >= 0; weights are scaled to sum to 1 over the journey."""
 
 WEIGHTS: dict[str, Weight] = {
-    "last_touch": lambda age, newest_age, is_newest, half_life: is_newest.cast("double"),
-    "linear": lambda age, newest_age, is_newest, half_life: F.lit(1.0),
-    "time_decay": lambda age, newest_age, is_newest, half_life: F.pow(
-        F.lit(2.0), (newest_age - age) / F.lit(half_life)
-    ),
+    "first_touch": lambda place, half_life: (place.index == 0).cast("double"),
+    "last_touch": lambda place, half_life: (place.index == place.num_touches - 1).cast("double"),
+    "linear": lambda place, half_life: F.lit(1.0),
+    "time_decay": lambda place, half_life: F.pow(F.lit(2.0), (place.newest_age - place.age_hours) / F.lit(half_life)),
+    "position_based": _position_based,
 }
 
 
-def attribution(
-    journeys: DataFrame, propensities: DataFrame, methods: Sequence[str], half_life_hours: float
-) -> DataFrame:
-    """Rows of tables.ATTRIBUTION of the given heuristics for every touch of every journey.
-
-    Cost: one join by journey for the bucket; the rest is per row (touches are oldest first, so the last is newest).
-    """
-    unknown = sorted(set(methods) - set(WEIGHTS))
-    if unknown:
-        raise ValueError(f"attribution.baselines: {unknown[0]!r} is not one of {', '.join(WEIGHTS)}")
-    rows = [_shares(method, half_life_hours) for method in methods]
-    buckets = propensities.select("journey_id", F.map_from_arrays("cluster", "propensity_bucket").alias("buckets"))
-    exploded = (
-        journeys.join(buckets, "journey_id")
-        .withColumn("method_rows", F.array(*rows))
-        .select("journey_id", "user_id", "outcome", "touches", "buckets", F.inline("method_rows"))
-        .select("*", F.posexplode("share").alias("position", "touch_share"))
-        .withColumn("touch", F.get("touches", F.col("position")))
-    )
-    effect = F.col("touch_share") * F.col("outcome")
-    unknown_value = F.lit(None).cast("double")
-    columns = {
-        "touch_id": F.col("touch.touch_id"),
-        "item_id": F.col("touch.item_id"),
-        "author_id": F.col("touch.author_id"),
-        "cluster": F.col("touch.cluster"),
-        "touch_ts": F.col("touch.touch_ts"),
-        "age_hours": F.col("touch.age_hours"),
-        "removal_effect": effect,
-        "credit": effect,
-        "attribution_share": effect,  # the credits of a journey add up to its outcome, 0 or 1
-        "propensity_bucket": F.element_at("buckets", F.col("touch.cluster")),
-    }
-    known = {"journey_id", "user_id", "outcome", "method", "model_version"}
-    return exploded.select(
-        *[columns.get(c, F.col(c) if c in known else unknown_value).alias(c) for c in tables.ATTRIBUTION.column_names]
-    )
-
-
-def version(method: str, half_life_hours: float) -> str:
-    """Digest of the method's name and of the parameters it has, in the place of a model's."""
+def claim(method: str, half_life_hours: float) -> Column:
+    """The rule's share of the outcome for each touch of the journey in `touches`. Cost: per row."""
     parameters = {"half_life_hours": half_life_hours} if method == "time_decay" else {}
-    return hashlib.sha256(json.dumps([method, parameters], sort_keys=True).encode()).hexdigest()
+    touches, count = F.col("touches"), F.size("touches")
+    newest_age = F.get(touches, count - 1)["age_hours"]
 
+    def weight(touch: Column, index: Column) -> Column:
+        return WEIGHTS[method](Place(index, count, touch["age_hours"], newest_age), half_life_hours)
 
-def _shares(method: str, half_life_hours: float) -> Column:
-    """struct<method, model_version, share: the touches' weights over their sum> of the journey in `touches`."""
-    touches, last = F.col("touches"), F.size("touches") - 1
-    newest_age = F.get(touches, last)["age_hours"]
-    weights = F.transform(
-        touches, lambda touch, i: WEIGHTS[method](touch["age_hours"], newest_age, i == last, half_life_hours)
-    )
-    total = F.aggregate(weights, F.lit(0.0), lambda sum_, weight: sum_ + weight)
-    share = F.transform(weights, lambda weight: weight / total)
-    return F.struct(
-        F.lit(method).alias("method"),
-        F.lit(version(method, half_life_hours)).alias("model_version"),
-        share.alias("share"),
-    )
+    weights = F.transform(touches, weight)
+    total = F.aggregate(weights, F.lit(0.0), lambda sum_, value: sum_ + value)
+    return rows.claim(method, parameters, F.transform(weights, lambda value: value / total * F.col("outcome")))

@@ -1,50 +1,65 @@
-"""last_touch, linear and time_decay on journeys small enough to check by hand."""
+"""The fixed rules on journeys small enough to check by hand."""
 
 import pytest
 from chispa.dataframe_comparer import assert_df_equality
 from pyspark.sql import functions as F
 
 from almmta_spark import tables
-from almmta_spark.baselines import heuristics
+from almmta_spark.baselines import heuristics, rows
 from tests import nights
 
-METHODS = ("last_touch", "linear", "time_decay")
-USER_WITH_UPLOAD, USER_WITHOUT, USER_OF_ONE = 1, 2, 3
+USER_WITH_UPLOAD, USER_WITHOUT, USER_OF_ONE, USER_OF_TWO = 1, 2, 3, 4
 EXPECTED_SHARES = {  # touches 12, 9 and 3 hours old; a half-life of 3 hours: 2^-3, 2^-2, 1
+    "first_touch": [1.0, 0.0, 0.0],
     "last_touch": [0.0, 0.0, 1.0],
     "linear": [1 / 3, 1 / 3, 1 / 3],
     "time_decay": [1 / 11, 2 / 11, 8 / 11],
+    "position_based": [0.4, 0.2, 0.4],
+}
+SHARES_OF_TWO = {  # 8 and 2 hours old
+    "first_touch": [1.0, 0.0],
+    "last_touch": [0.0, 1.0],
+    "linear": [0.5, 0.5],
+    "time_decay": [1 / 5, 4 / 5],
+    "position_based": [0.5, 0.5],
 }
 
 
 @pytest.fixture(scope="module")
 def journeys(spark):
     three = [nights.touch(11, 100, 0, 12), nights.touch(12, 200, 1, 9), nights.touch(13, 300, 0, 3)]
+    two = [nights.touch(41, 100, 0, 8), nights.touch(42, 200, 1, 2)]
     return nights.journeys(
         spark,
         [
             nights.journey(USER_WITH_UPLOAD, three, uploads=[(5, None)]),
             nights.journey(USER_WITHOUT, [nights.touch(t[1] + 10, t[2], t[4], t[5]) for t in three]),
             nights.journey(USER_OF_ONE, [nights.touch(31, 100, 1, 20)], uploads=[(6, None)]),
+            nights.journey(USER_OF_TWO, two, uploads=[(7, None)]),
         ],
     )
 
 
 @pytest.fixture(scope="module")
 def found(spark, journeys):
-    propensities = nights.propensities(spark, [1, 2, 3], [0, 1], [4, 2])
-    return heuristics.attribution(journeys, propensities, METHODS, half_life_hours=3.0).localCheckpoint()
+    propensities = nights.propensities(spark, [1, 2, 3, 4], [0, 1], [4, 2])
+    claims = [heuristics.claim(method, half_life_hours=3.0) for method in heuristics.WEIGHTS]
+    return rows.attribution(journeys, propensities, claims).localCheckpoint()
 
 
 def test_the_uploads_credit_is_shared_by_each_rule(spark, found):
-    rows = [
-        (USER_WITH_UPLOAD, touch, method, share)
-        for method, shares in EXPECTED_SHARES.items()
-        for touch, share in zip((11, 12, 13), shares, strict=True)
+    given = [
+        (user, touch, method, share)
+        for user, touches, table in (
+            (USER_WITH_UPLOAD, (11, 12, 13), EXPECTED_SHARES),
+            (USER_OF_TWO, (41, 42), SHARES_OF_TWO),
+            (USER_OF_ONE, (31,), {method: [1.0] for method in EXPECTED_SHARES}),
+            (USER_WITHOUT, (21, 22, 23), {method: [0.0] * 3 for method in EXPECTED_SHARES}),
+        )
+        for method, shares in table.items()
+        for touch, share in zip(touches, shares, strict=True)
     ]
-    rows += [(USER_WITHOUT, touch, method, 0.0) for method in METHODS for touch in (21, 22, 23)]
-    rows += [(USER_OF_ONE, 31, method, 1.0) for method in METHODS]
-    expected = spark.createDataFrame(rows, "user_id bigint, touch_id bigint, method string, removal_effect double")
+    expected = spark.createDataFrame(given, "user_id bigint, touch_id bigint, method string, removal_effect double")
     same = F.round("removal_effect", 12).alias("removal_effect")
     assert_df_equality(
         found.select("user_id", "touch_id", "method", same),
@@ -56,25 +71,37 @@ def test_the_uploads_credit_is_shared_by_each_rule(spark, found):
 
 def test_rows_have_the_attribution_schema_with_nulls_where_heuristics_know_nothing(found):
     assert found.columns == list(tables.ATTRIBUTION.column_names)
-    rows = found.collect()
-    for row in rows:
-        assert row.credit == row.removal_effect == row.attribution_share
+    for row in (collected := found.collect()):
+        assert row.credit == row.removal_effect == pytest.approx(row.attribution_share, abs=1e-12)
         assert row.p_outcome is None and row.p_outcome_deleted is None and row.removal_effect_lower is None
     required = [c.name for c in tables.ATTRIBUTION.columns if not c.nullable]
-    assert all(row[name] is not None for row in rows for name in required)
+    assert all(row[name] is not None for row in collected for name in required)
 
 
 def test_the_bucket_is_that_of_the_touchs_own_cluster(found):
     assert {(r.cluster, r.propensity_bucket) for r in found.collect()} == {(0, 4), (1, 2)}
 
 
-def test_versions_depend_on_the_method_and_on_parameters_it_has():
-    assert (
-        heuristics.version("linear", 3.0) == heuristics.version("linear", 6.0) != heuristics.version("last_touch", 3.0)
-    )
-    assert heuristics.version("time_decay", 3.0) != heuristics.version("time_decay", 6.0)
+def test_position_based_credit_by_channel_is_the_hand_computation(spark):
+    """Direct 2, search > email 3, search > social > email 5 (issue 4): 2, 3.5, 3.5 and 1."""
+    direct, search, email, social = range(4)
+    paths = [[direct]] * 2 + [[search, email]] * 3 + [[search, social, email]] * 5
+    journeys = [
+        nights.journey(user, [nights.touch(10 * user + i, 100, c, 9 - i) for i, c in enumerate(path)], [(user, None)])
+        for user, path in enumerate(paths)
+    ]
+    propensities = nights.propensities(spark, range(10), range(4), [0] * 4)
+    claims = [heuristics.claim("position_based", 6.0)]
+    found = rows.attribution(nights.journeys(spark, journeys), propensities, claims)
+    credit = {r.cluster: r.credit for r in found.groupBy("cluster").agg(F.sum("credit").alias("credit")).collect()}
+    assert credit == pytest.approx({direct: 2, search: 3.5, email: 3.5, social: 1})
 
 
-def test_an_unknown_rule_is_refused(spark, journeys):
-    with pytest.raises(ValueError, match=r"attribution\.baselines: 'u_shaped'"):
-        heuristics.attribution(journeys, nights.propensities(spark, [1], [0], [0]), ["u_shaped"], 6.0)
+def test_versions_depend_on_the_method_and_on_parameters_it_has(spark, journeys):
+    def versions(half_life: float) -> dict[str, str]:
+        claims = F.array(*[heuristics.claim(m, half_life).dropFields("effect") for m in heuristics.WEIGHTS])
+        return dict(journeys.limit(1).select(F.inline(claims)).collect())
+
+    three, six = versions(3.0), versions(6.0)
+    assert {m for m in three if three[m] != six[m]} == {"time_decay"}
+    assert len(set(three.values())) == len(three)

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from almmta_spark import tables
 from almmta_spark.baselines import heuristics
+from almmta_spark.baselines import rows as baselines
 from almmta_spark.evaluation.stage import Inputs
 
 DS = "2026-01-15"
@@ -162,7 +163,9 @@ def build(spark: SparkSession, num_users: int = 300, seed: int = 0) -> Night:
     local = pd.DataFrame(touches)
     journeys_frame = frame(spark, tables.JOURNEYS, journeys)
     propensities_frame = frame(spark, tables.PROPENSITIES, propensities)
-    rules = heuristics.attribution(journeys_frame, propensities_frame, ["last_touch", "linear"], 6.0)
+    rules = baselines.attribution(
+        journeys_frame, propensities_frame, [heuristics.claim(method, 6.0) for method in ("last_touch", "linear")]
+    )
     latent = spark.createDataFrame(local[["touch_id", "latent"]])
     ours = (
         rules.where("method = 'linear'")

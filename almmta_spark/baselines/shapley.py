@@ -1,0 +1,27 @@
+"""Shapley value of clusters in the game that a coalition earns the uploads of journeys that lie within it.
+
+    v(S) = uploads of journeys all of whose clusters are in S
+    phi_c = sum over coalitions S without c of |S|! (K - |S| - 1)! / K! (v(S + c) - v(S))
+          = sum over journeys with c of outcome / number of distinct clusters
+
+(Shapley 1953; for attribution Zhao, Mahboobi & Bagheri 2018). v is a sum of unanimity games, one a journey, and the
+value of such a game is an equal split among its players: the second line is exact for any number of clusters, and
+nothing needs to be sampled. The variant `shapley_model` plays the game on a fitted outcome model instead.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+
+def values(paths: DataFrame) -> dict[int, float]:
+    """phi_c of every cluster. One aggregation into (cluster, size of its journey's set) with integer counts, so that
+    the sums do not depend on the order of arrival; at most clusters x touches rows on the driver.
+    """
+    sets = paths.where("outcome > 0").select(F.array_distinct("path").alias("members"))
+    shares = sets.select(F.explode("members").alias("cluster"), F.size("members").alias("size"))
+    phi: dict[int, float] = {}
+    for cluster, size, count in sorted(shares.groupBy("cluster", "size").count().collect()):
+        phi[cluster] = phi.get(cluster, 0.0) + count / size
+    return phi

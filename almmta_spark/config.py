@@ -21,6 +21,10 @@ ROLES = ("outcome_proxy", "intent_proxy")
 KINDS = ("binary", "count")
 BASELINES = ("first_touch", "last_touch", "linear", "time_decay", "position_based", "markov", "shapley")
 """Methods of baselines/, in the order in which the README explains them."""
+WORLDS = (
+    *("default", "hard", "unconfounded", "leak_y", "leak_y_noanchor", "leak_w"),
+    *("direct", "w_to_m", "misspecified", "signed", "content"),
+)
 
 
 def _require(condition: bool, key: str, rule: str, value: object) -> None:
@@ -299,15 +303,15 @@ class EvaluationConfig:
 @dataclass(frozen=True)
 class SimulatorConfig:
     world: str = "default"
-    """default, hard or unconfounded (METHOD section 5)."""
+    """One of WORLDS (their equations: simulator/worlds.py)."""
     num_users: int = 60_000
     """Users with logs; each has one journey a night unless every slot stays empty."""
     num_nights: int = 1
     """Nights whose logs are written, the last of them ds."""
     items_per_cluster: int = 25
     """Items of each of the 40 clusters."""
-    base_rate: float = 0.03
-    """Share of journeys followed by an upload; the outcome's intercept is solved for it."""
+    base_rate: float | None = None
+    """Share of journeys followed by an upload, for which the outcome's intercept is solved; null: the world's own."""
     truth_share: float = 0.8
     """Hash-sampled share of users whose exact effects are written to truth_attribution."""
     withholding_share: float = 0.2
@@ -318,12 +322,12 @@ class SimulatorConfig:
     """Share of exposure rows written twice, as real logs have them."""
 
     def __post_init__(self) -> None:
-        worlds = ("default", "hard", "unconfounded")
-        _require(self.world in worlds, "simulator.world", f"one of {worlds}", self.world)
+        _require(self.world in WORLDS, "simulator.world", f"one of {', '.join(WORLDS)}", self.world)
         for name in ("num_users", "num_nights", "items_per_cluster"):
             _require(getattr(self, name) >= 1, f"simulator.{name}", ">= 1", getattr(self, name))
         _require(self.randomised_users >= 0, "simulator.randomised_users", ">= 0", self.randomised_users)
-        _require(0 < self.base_rate < 1, "simulator.base_rate", "in (0, 1)", self.base_rate)
+        rate = self.base_rate
+        _require(rate is None or 0 < rate < 1, "simulator.base_rate", "in (0, 1) or null", rate)
         for name in ("truth_share", "withholding_share", "duplicate_rate"):
             _require(0 <= getattr(self, name) <= 1, f"simulator.{name}", "in [0, 1]", getattr(self, name))
         total = self.truth_share + self.withholding_share

@@ -126,7 +126,7 @@ TRUTH_CLUSTERS = Table(
     "truth_clusters",
     "the world's cluster constants",
     ("cluster",),
-    (_c("cluster int | treatment cluster"), _c("strength double | s_k; 0 where the cluster inspires nobody")),
+    (_c("cluster int | treatment cluster"), _c("strength double | s_k, and what acts beside M; 0 where nothing does")),
 )
 RANDOMISED_EXPOSURES = Table(
     "randomised_exposures", "exposures of users whose sequence was drawn uniformly", EXPOSURES.key, EXPOSURES.columns

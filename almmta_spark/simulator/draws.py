@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from almmta_spark.simulator import hashing, worlds
+from almmta_spark.simulator import hashing, signals, worlds
 from almmta_spark.simulator.hashing import Floats, Ints
+from almmta_spark.simulator.signals import SignalLaw
 from almmta_spark.simulator.worlds import World, row_sums
 
 # n users, d covariates, L slots of the lookback window (slot 0 is the newest), K clusters, E content
@@ -28,26 +30,28 @@ class NightDraw:
 
     user_ids: Ints
     x: Floats
-    """(n, 6) covariates, the same every night."""
+    """(n, d) covariates, the same every night."""
     w: Floats
     """(n,) hidden confounder, drawn afresh each night."""
     shown: Bools
     """(n, L) the slot holds a touch that the user saw."""
     cluster: Ints
     item: Ints
-    """(n, L) index of the item in the world: cluster * items_per_cluster + i."""
+    """(n, L) index of the item in the world."""
     age_microseconds: Ints
     """(n, L) before index_ts, in (0, 24 h]: slot l holds ages in (2 l, 2 l + 2] hours."""
     stimulus: Floats
     """(n, L) g_k, 0 where nothing was shown."""
+    direct: Floats
+    """(n, L) what the touch does to the outcome's logit beside M."""
     mediator: Floats
     """(n,) M."""
     outcome: Ints
     """(n,) Y."""
     proxies: Ints
-    """(n, 4) Y': three binary, one count."""
+    """(n, j) Y', in the order of the mechanism's proxies."""
     intents: Ints
-    """(n, 3) Z."""
+    """(n, j) Z."""
     decided: Ints
     """(n,) slot of the touch in the withholding experiment, -1: none."""
     withheld: Bools
@@ -58,19 +62,22 @@ class NightDraw:
         return self.age_microseconds / 3_600_000_000
 
 
-def build_world(name: str, seed: int, base_rate: float = 0.03, items_per_cluster: int = 25) -> World:
+def build_world(name: str, seed: int, base_rate: float | None = None, items_per_cluster: int = 25) -> World:
     """The world with its intercept solved: a share base_rate of journeys (of users with a touch) has an outcome.
 
-    The expectation runs over 65,536 users with negative ids, which no log holds, and 9 nodes of M's noise.
+    base_rate: None means the world's own. The expectation runs over 65,536 users with negative ids, which no log
+    holds, and 9 nodes of M's noise.
     """
     world = worlds.constants(name, seed, items_per_cluster)
+    law = world.mechanism
+    target = law.base_rate if base_rate is None else base_rate
     draw = draw_night(world, seed, 0, -1 - np.arange(CALIBRATION_USERS))
-    nodes, weights = worlds.normal_nodes(9)
-    mean = world.mediator_mean(draw.x, row_sums(draw.stimulus))
-    m = mean[:, None] + world.mechanism.mediator_noise * nodes
-    logit = world.outcome_logit(draw.x, draw.w[:, None], m)[draw.shown.any(axis=1)]
+    nodes, weights = law.noise.nodes(9)
+    w = draw.w[:, None]
+    m = world.mediator_mean(draw.x, row_sums(draw.stimulus)[:, None], w) + law.mediator_noise * nodes
+    logit = world.outcome_logit(draw.x, w, m, row_sums(draw.direct)[:, None])[draw.shown.any(axis=1)]
     return world.with_intercept(
-        float(brentq(lambda a: float((expit(logit + a) * weights).sum(axis=1).mean()) - base_rate, -40, 40))
+        float(brentq(lambda a: float((expit(logit + a) * weights).sum(axis=1).mean()) - target, -40, 40))
     )
 
 
@@ -88,16 +95,19 @@ def draw_night(
     uniform: the whole sequence is drawn without regard to X and W: slots at their marginal rate, clusters uniform.
     """
     users = np.asarray(user_ids, dtype=np.int64)
-    x = hashing.normals(seed, "covariates", 0, users, worlds.NUM_COVARIATES)
-    noise = hashing.normals(seed, "noise", night, users, 2)
-    w = world.confounder_mean(x) + world.confounder_scale * noise[:, 0]
+    law = world.mechanism
+    x = covariates(world, seed, users)
+    u = hashing.uniforms(seed, "noise", night, users, 2)
+    w = world.confounder_mean(x) + world.confounder_scale * law.intent.of_uniform(u[:, 0])
     occupied, cluster, item, age = _draw_touches(world, seed, night, users, x, w, uniform)
     decided, withheld = _draw_withholding(seed, night, users, occupied, experiment)
     shown = occupied & ~(withheld[:, None] & (np.arange(worlds.NUM_SLOTS) == decided[:, None]))
-    stimulus = world.stimulus(x, cluster, age / 3_600_000_000, shown)
-    mediator = world.mediator_mean(x, row_sums(stimulus)) + world.mechanism.mediator_noise * noise[:, 1]
-    p_outcome = expit(world.outcome_logit(x, w, mediator))
+    age_hours = age / 3_600_000_000
+    stimulus, direct = world.stimulus(x, item, age_hours, shown), world.direct(item, age_hours, shown)
+    mediator = world.mediator_mean(x, row_sums(stimulus), w) + law.mediator_noise * law.noise.of_uniform(u[:, 1])
+    p_outcome = expit(world.outcome_logit(x, w, mediator, row_sums(direct)))
     outcome = (hashing.uniforms(seed, "outcome", night, users, 1)[:, 0] < p_outcome).astype(np.int64)
+    causes = (mediator, w, outcome)
     return NightDraw(
         user_ids=users,
         x=x,
@@ -107,23 +117,30 @@ def draw_night(
         item=np.where(occupied, item, -1),
         age_microseconds=np.where(occupied, age, 0),
         stimulus=stimulus,
+        direct=direct,
         mediator=mediator,
         outcome=outcome,
-        proxies=_draw_proxies(world, seed, night, users, mediator),
-        intents=_draw_intents(world, seed, night, users, w),
+        proxies=_draw_signals("proxies", law.proxies, seed, night, users, *causes),
+        intents=_draw_signals("intents", law.intents, seed, night, users, *causes),
         decided=decided,
         withheld=withheld,
     )
 
 
+def covariates(world: World, seed: int, user_ids: Any) -> Floats:
+    """(n, d) X, the same every night."""
+    return hashing.normals(seed, "covariates", 0, user_ids, world.mechanism.num_covariates)
+
+
 def upload_content(world: World, draw: NightDraw, seed: int, night: int) -> Floats:
     """(n, E) content an upload of each user would have: its origin's, plus noise.
 
-    The origin is touch k with probability g_k / (S + uninspired), else the user's own taste X[:4] / 2.
+    The origin is touch k with probability g_k / (S + uninspired), else the user's own taste X[:4] / 2. A touch that
+    discourages (g_k < 0) is nobody's origin and does not count in S.
     """
     law = world.mechanism
-    reach_nL = np.cumsum(draw.stimulus, axis=1)
-    total_n = row_sums(draw.stimulus) + law.uninspired
+    reach_nL = np.cumsum(np.maximum(draw.stimulus, 0.0), axis=1)
+    total_n = reach_nL[:, -1] + law.uninspired
     mark_n = hashing.uniforms(seed, "upload_origin", night, draw.user_ids, 1)[:, 0] * total_n
     origin_n = (reach_nL <= mark_n[:, None]).sum(axis=1)
     inspired = origin_n < draw.item.shape[1]
@@ -143,10 +160,11 @@ def _draw_touches(
     choice = hashing.uniforms(seed, "cluster", night, users, slots)
     num = len(world.strength_K)
     cluster = (choice * num).astype(np.int64) if uniform else _choose(world.policy(world.taste_logit(x), w), choice)
-    of_cluster = (hashing.uniforms(seed, "item", night, users, slots) * world.items_per_cluster).astype(np.int64)
+    of_cluster = hashing.uniforms(seed, "item", night, users, slots) * world.num_items_K[cluster]
+    item = world.first_item_K[cluster] + of_cluster.astype(np.int64)
     within = hashing.bits(seed, "time", night, users, slots) % np.uint64(SLOT_MICROSECONDS)
     age = within.astype(np.int64) + 1 + SLOT_MICROSECONDS * np.arange(slots)
-    return occupied, cluster, cluster * world.items_per_cluster + of_cluster, age
+    return occupied, cluster, item, age
 
 
 def _choose(p_nK: Floats, choice_nL: Floats) -> Ints:
@@ -165,23 +183,9 @@ def _draw_withholding(seed: int, night: int, users: Ints, occupied: Bools, exper
     return np.where(taking_part, slot, -1), taking_part & (u[:, 1] < 0.5)
 
 
-def _draw_proxies(world: World, seed: int, night: int, users: Ints, mediator: Floats) -> Ints:
-    """Y' given M: Bernoullis with a logistic link, and a Poisson with a log link, capped."""
-    law = world.mechanism
-    eta = np.array(law.proxy_intercepts) + np.array(law.proxy_loadings) * mediator[:, None]
-    u = hashing.uniforms(seed, "proxies", night, users, eta.shape[1])
-    binary = u[:, :-1] < expit(eta[:, :-1])
-    rate = np.exp(eta[:, -1])
-    mass, cumulative, count = np.exp(-rate), np.zeros(len(users)), np.zeros(len(users), dtype=np.int64)
-    for value in range(law.proxy_cap):
-        cumulative = cumulative + mass
-        count += u[:, -1] > cumulative
-        mass = mass * rate / (value + 1)
-    return np.concatenate([binary.astype(np.int64), count[:, None]], axis=1)
-
-
-def _draw_intents(world: World, seed: int, night: int, users: Ints, w: Floats) -> Ints:
-    """Z given W: Bernoullis with a logistic link."""
-    law = world.mechanism
-    eta = np.array(law.intent_intercepts) + np.array(law.intent_loadings) * w[:, None]
-    return (hashing.uniforms(seed, "intents", night, users, eta.shape[1]) < expit(eta)).astype(np.int64)
+def _draw_signals(
+    stream: str, laws: Sequence[SignalLaw], seed: int, night: int, users: Ints, m: Floats, w: Floats, y: Ints
+) -> Ints:
+    """Values of the signals given M, W and Y."""
+    u = hashing.uniforms(seed, stream, night, users, len(laws))
+    return signals.drawn(laws, signals.logits(laws, m, w, y), u)

@@ -15,9 +15,10 @@ import pyarrow as pa
 
 from almmta_spark import tables
 from almmta_spark.config import SimulatorConfig
-from almmta_spark.simulator import hashing, truth, worlds
-from almmta_spark.simulator.draws import Bools, NightDraw, draw_night, upload_content
+from almmta_spark.simulator import hashing, truth
+from almmta_spark.simulator.draws import Bools, NightDraw, covariates, draw_night, upload_content
 from almmta_spark.simulator.hashing import Floats, Ints
+from almmta_spark.simulator.signals import COUNT_CAP, SignalLaw
 from almmta_spark.simulator.worlds import World
 
 # n users, L slots, v events a user can have
@@ -104,11 +105,10 @@ def table_records(
             yield _batch(schema(table), write(night, source.draw(night, users)))
 
 
-def user_records(seed: int, user_ids: Any) -> Iterator[pa.RecordBatch]:
+def user_records(world: World, seed: int, user_ids: Any) -> Iterator[pa.RecordBatch]:
     """The users snapshot: the same covariates every night."""
     users = np.asarray(user_ids, dtype=np.int64)
-    x = hashing.normals(seed, "covariates", 0, users, worlds.NUM_COVARIATES)
-    yield _batch(schema(tables.USERS), {"user_id": users, "covariates": _lists(x)})
+    yield _batch(schema(tables.USERS), {"user_id": users, "covariates": _lists(covariates(world, seed, users))})
 
 
 def item_table(world: World) -> pa.Table:
@@ -117,7 +117,7 @@ def item_table(world: World) -> pa.Table:
     columns = {
         "item_id": FIRST_ITEM_ID + items,
         "author_id": FIRST_AUTHOR_ID + items // ITEMS_PER_AUTHOR,
-        "cluster": (items // world.items_per_cluster).astype(np.int32),
+        "cluster": world.item_cluster_I.astype(np.int32),
         "embedding": _lists(world.item_content_IE),
     }
     return pa.table(columns)
@@ -178,16 +178,23 @@ def _touches(night: Night, draw: NightDraw, copies_nL: Any, **of_touch: Any) -> 
 
 
 def _proxies(night: Night, draw: NightDraw) -> Columns:
-    """Y' in the lookback window: one event for each binary signal, as many as the count says for the other."""
-    cap = night.world.mechanism.proxy_cap
-    happened = np.concatenate([draw.proxies[:, :-1] == 1, np.arange(cap) < draw.proxies[:, -1:]], axis=1)
-    names = [*worlds.OUTCOME_PROXIES[:-1], *[worlds.OUTCOME_PROXIES[-1]] * cap]
-    return _events(night, draw, happened, names, "proxy_times", days_before=1)
+    """Y' in the lookback window."""
+    return _signals(night, draw, night.world.mechanism.proxies, draw.proxies, "proxy_times", days_before=1)
 
 
 def _intents(night: Night, draw: NightDraw) -> Columns:
     """Z in the 24 h before the lookback window."""
-    return _events(night, draw, draw.intents == 1, list(worlds.INTENT_PROXIES), "intent_times", days_before=2)
+    return _signals(night, draw, night.world.mechanism.intents, draw.intents, "intent_times", days_before=2)
+
+
+def _signals(
+    night: Night, draw: NightDraw, laws: Sequence[SignalLaw], values_nj: Ints, stream: str, days_before: int
+) -> Columns:
+    """One event for each binary signal, as many as the value says for a count."""
+    most_j = [COUNT_CAP if law.kind == "count" else 1 for law in laws]
+    happened = [np.arange(most) < value[:, None] for most, value in zip(most_j, values_nj.T, strict=True)]
+    names = [law.name for law, most in zip(laws, most_j, strict=True) for _ in range(most)]
+    return _events(night, draw, np.concatenate(happened, axis=1), names, stream, days_before)
 
 
 def _events(

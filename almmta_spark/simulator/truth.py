@@ -13,8 +13,6 @@ from almmta_spark.simulator.worlds import World, row_sums
 # n users, L slots, K clusters, G grid nodes of W, Q nodes of M's noise, t touches of all users
 
 GRID_NODES = 21
-GRID_WIDTH = 4.5
-"""The grid of W reaches this many standard deviations of p(W | X) to both sides."""
 NOISE_NODES = 9
 TOUCHES_AT_A_TIME = 8192
 
@@ -24,18 +22,18 @@ def exact_effects(world: World, draw: NightDraw) -> tuple[Floats, Floats]:
 
     ETT_k   = sum_g p(w_g | T, X) [P(Y | do(T), X, w_g) - P(Y | do(T without k), X, w_g)]
     ATE-X_k = the same with p(w_g | X)
-    P(Y | do(T), X, w) = sum_q w_q sig(logit of Y at m = E[M | T, X] + noise x_q)
+    P(Y | do(T), X, w) = sum_q w_q sig(logit of Y at m = E[M | T, X, w] + noise x_q and at the touches' direct part)
     """
     grid_nG, prior_G = confounder_grid(world, draw)
     posterior_nG = confounder_posterior(world, draw, grid_nG, prior_G)
-    total_n = row_sums(draw.stimulus)
-    p_all_nG = _p_outcome(world, draw.x, grid_nG, total_n)
+    total_n, direct_n = row_sums(draw.stimulus), row_sums(draw.direct)
+    p_all_nG = _p_outcome(world, draw.x, grid_nG, total_n, direct_n)
     ett, ate_x = np.zeros(draw.shown.shape), np.zeros(draw.shown.shape)
-    rows, slots = np.nonzero(draw.shown & (draw.stimulus != 0))
+    rows, slots = np.nonzero(draw.shown & ((draw.stimulus != 0) | (draw.direct != 0)))
     for start in range(0, len(rows), TOUCHES_AT_A_TIME):
         n, k = rows[start : start + TOUCHES_AT_A_TIME], slots[start : start + TOUCHES_AT_A_TIME]
-        without = np.maximum(total_n[n] - draw.stimulus[n, k], 0.0)
-        gain_tG = p_all_nG[n] - _p_outcome(world, draw.x[n], grid_nG[n], without)
+        without = (total_n[n] - draw.stimulus[n, k], direct_n[n] - draw.direct[n, k])
+        gain_tG = p_all_nG[n] - _p_outcome(world, draw.x[n], grid_nG[n], *without)
         ett[n, k] = row_sums(posterior_nG[n] * gain_tG)
         ate_x[n, k] = row_sums(prior_G * gain_tG)
     return ett, ate_x
@@ -43,9 +41,8 @@ def exact_effects(world: World, draw: NightDraw) -> tuple[Floats, Floats]:
 
 def confounder_grid(world: World, draw: NightDraw) -> tuple[Floats, Floats]:
     """Nodes (n, G) of W around E[W | X], and the weights (G,) that integrate p(W | X) over them."""
-    z_G = np.linspace(-GRID_WIDTH, GRID_WIDTH, GRID_NODES)
-    weight_G = np.exp(-0.5 * z_G**2)
-    return world.confounder_mean(draw.x)[:, None] + world.confounder_scale * z_G, weight_G / weight_G.sum()
+    z_G, weight_G = world.mechanism.intent.grid(GRID_NODES)
+    return world.confounder_mean(draw.x)[:, None] + world.confounder_scale * z_G, weight_G
 
 
 def confounder_posterior(world: World, draw: NightDraw, grid_nG: Floats, prior_G: Floats) -> Floats:
@@ -65,12 +62,12 @@ def confounder_posterior(world: World, draw: NightDraw, grid_nG: Floats, prior_G
     return mass_nG / row_sums(mass_nG)[:, None]
 
 
-def _p_outcome(world: World, x_nd: Floats, grid_nG: Floats, total_n: Floats) -> Floats:
-    """(n, G) P(Y | do(T), X, w) of journeys whose stimuli sum to total."""
-    nodes_Q, weights_Q = worlds.normal_nodes(NOISE_NODES)
-    mean_n = world.mediator_mean(x_nd, total_n)
+def _p_outcome(world: World, x_nd: Floats, grid_nG: Floats, total_n: Floats, direct_n: Floats) -> Floats:
+    """(n, G) P(Y | do(T), X, w) of journeys whose stimuli and direct parts sum to these."""
+    nodes_Q, weights_Q = world.mechanism.noise.nodes(NOISE_NODES)
+    mean_nG = world.mediator_mean(x_nd, total_n[:, None], grid_nG)
     p_nG = np.zeros(grid_nG.shape)
     for node, weight in zip(nodes_Q, weights_Q, strict=True):
-        m_n1 = (mean_n + world.mechanism.mediator_noise * node)[:, None]
-        p_nG += weight * expit(world.outcome_logit(x_nd, grid_nG, m_n1))
+        m_nG = mean_nG + world.mechanism.mediator_noise * node
+        p_nG += weight * expit(world.outcome_logit(x_nd, grid_nG, m_nG, direct_n[:, None]))
     return p_nG

@@ -40,7 +40,7 @@ def simulate(
     users = spark.range(0, num, 1, parts)
 
     yield tables.ITEMS, snapshot, spark.createDataFrame(records.item_table(world), schema=tables.ITEMS.ddl)
-    yield tables.USERS, snapshot, _rows(users, tables.USERS, partial(records.user_records, seed))
+    yield tables.USERS, snapshot, _rows(users, tables.USERS, partial(records.user_records, world, seed))
     for table in _tables(conf):
         for day in records.SOURCES[table.name].days(nights):
             yield table, day, _rows(users, table, partial(records.table_records, world, conf, seed, nights, table, day))
@@ -77,5 +77,5 @@ def _rows(users: DataFrame, table: Table, draw: Callable[[Ints], Iterator[pa.Rec
 
 def _truth_clusters(spark: SparkSession, world: World) -> DataFrame:
     clusters = np.arange(len(world.strength_K), dtype=np.int32)
-    columns = pa.table({"cluster": clusters, "strength": world.strength_K})
+    columns = pa.table({"cluster": clusters, "strength": world.active_K})
     return spark.createDataFrame(columns, schema=tables.TRUTH_CLUSTERS.ddl)

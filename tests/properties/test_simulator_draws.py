@@ -20,32 +20,37 @@ FIELDS = [f.name for f in dataclasses.fields(NightDraw)]
 user_ids = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=60, unique=True)
 
 
+worlds = st.sampled_from(["default", "leak_y", "direct", "misspecified", "signed"])
+
+
 @cache
-def world() -> World:
-    return build_world("default", 5, base_rate=0.2)
+def world(name: str = "default") -> World:
+    return build_world(name, 5, base_rate=0.2)
 
 
 @settings(deadline=None, max_examples=40)
-@given(user_ids, st.data(), st.booleans())
-def test_a_user_is_drawn_equally_in_any_batch_and_order(ids: list[int], data: st.DataObject, uniform: bool) -> None:
+@given(worlds, user_ids, st.data(), st.booleans())
+def test_a_user_is_drawn_equally_in_any_batch_and_order(
+    name: str, ids: list[int], data: st.DataObject, uniform: bool
+) -> None:
     order = data.draw(st.permutations(range(len(ids))))
     cuts = data.draw(st.lists(st.integers(0, len(ids)), max_size=3).map(sorted))
     users = np.array(ids, dtype=np.int64)
-    whole = draw_night(world(), 5, 3, users, users % 2 == 0, uniform)
+    whole = draw_night(world(name), 5, 3, users, users % 2 == 0, uniform)
     pieces = np.split(np.array(order, dtype=int), cuts)
-    parts = [draw_night(world(), 5, 3, users[p], users[p] % 2 == 0, uniform) for p in pieces]
-    for name in FIELDS:
-        together = np.concatenate([getattr(part, name) for part in parts])
-        np.testing.assert_array_equal(together, getattr(whole, name)[order], err_msg=name)
+    parts = [draw_night(world(name), 5, 3, users[p], users[p] % 2 == 0, uniform) for p in pieces]
+    for field in FIELDS:
+        together = np.concatenate([getattr(part, field) for part in parts])
+        np.testing.assert_array_equal(together, getattr(whole, field)[order], err_msg=field)
 
 
 @settings(deadline=None, max_examples=25)
-@given(user_ids, st.data())
-def test_exact_effects_are_equal_in_any_batch(ids: list[int], data: st.DataObject) -> None:
+@given(worlds, user_ids, st.data())
+def test_exact_effects_are_equal_in_any_batch(name: str, ids: list[int], data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(ids)))
     users = np.array(ids, dtype=np.int64)
-    whole = exact_effects(world(), draw_night(world(), 5, 3, users))
-    parts = [exact_effects(world(), draw_night(world(), 5, 3, u)) for u in (users[:cut], users[cut:])]
+    whole = exact_effects(world(name), draw_night(world(name), 5, 3, users))
+    parts = [exact_effects(world(name), draw_night(world(name), 5, 3, u)) for u in (users[:cut], users[cut:])]
     for estimand in (0, 1):
         np.testing.assert_array_equal(np.concatenate([p[estimand] for p in parts]), whole[estimand])
 

@@ -12,27 +12,41 @@ import numpy as np
 import torch
 from scipy.stats import rankdata
 
-from almmta_spark.config import ModelConfig, TrainingConfig
+from almmta_spark.config import ModelConfig, PairsConfig, TrainingConfig
 from almmta_spark.example_spec import ExampleSpec, Signal
 from almmta_spark.examples.spec import centred_contents
 from almmta_spark.model import Batch, build
-from almmta_spark.simulator import draws, truth, worlds
+from almmta_spark.simulator import draws, records, truth, worlds
+
+PAIRS = PairsConfig()
 
 
 @dataclass(frozen=True)
 class Night:
     spec: ExampleSpec
     columns: dict[str, np.ndarray]
-    """training_examples columns, one row a journey."""
+    """training_examples columns, one row a journey, and author_id of each touch."""
     effects: np.ndarray
     """[rows, L] exact ETT, 0 in padding."""
+    effects_ate: np.ndarray
+    """[rows, L] exact ATE-X, 0 in padding."""
 
 
-def simulate(world_name: str, num_users: int, seed: int, world: worlds.World | None = None) -> Night:
-    """Journeys of one night, oldest touch first, with their exact effects."""
+def simulate(
+    world_name: str,
+    num_users: int,
+    seed: int,
+    world: worlds.World | None = None,
+    touch_embeddings: bool = False,
+    uniform: bool = False,
+    night: int = 0,
+) -> Night:
+    """Journeys of one night, oldest touch first, with their exact effects; signals and anchors as the world says.
+
+    touch_embeddings: with the content of every touch. uniform: whole sequences drawn without regard to X and W.
+    """
     world = world or draws.build_world(world_name, seed)
-    draw = draws.draw_night(world, seed, 0, np.arange(num_users))
-    effects, _ = truth.exact_effects(world, draw)
+    draw = draws.draw_night(world, seed, night, np.arange(num_users), uniform=uniform)
     rows = draw.shown.any(axis=1)
     shown = draw.shown[rows]
     order = np.argsort(~shown[:, ::-1], axis=1, kind="stable")  # slots run newest first
@@ -44,62 +58,68 @@ def simulate(world_name: str, num_users: int, seed: int, world: worlds.World | N
             0,
         )
 
-    x = draw.x[rows]
-    outcome = draw.outcome[rows]
-    content = world.item_content_IE[packed(draw.item)]
+    x, outcome, item = draw.x[rows], draw.outcome[rows], packed(draw.item)
     columns = {
         "journey_id": np.flatnonzero(rows).astype(np.int64),
-        "user_id": np.flatnonzero(rows).astype(np.int64),
+        "user_id": draw.user_ids[rows],
         "outcome": outcome.astype(np.float32),
         "outcome_proxies": draw.proxies[rows].astype(np.float32),
         "intent_proxies": draw.intents[rows].astype(np.float32),
         "covariates": ((x - x.mean(0)) / x.std(0)).astype(np.float32),
         "num_touches": shown.sum(1).astype(np.int32),
         "cluster_index": packed(draw.cluster).astype(np.int32),
-        "item_id": packed(draw.item),
+        "item_id": item,
+        "author_id": records.FIRST_AUTHOR_ID + item // records.ITEMS_PER_AUTHOR,
         "age_hours": packed(draw.age_hours).astype(np.float32),
         "propensity_bucket": np.zeros(shown.shape, np.int32),
         "touch_weight": np.ones(shown.shape, np.float32),
     }
-    columns |= _matches(columns, content, outcome, seed)
-    kinds = ["binary"] * 3 + ["count"]
-    items = np.arange(len(world.item_content_IE))
+    content = world.item_content_IE[item].astype(np.float32)
+    if touch_embeddings:
+        columns["touch_embedding"] = content.reshape(len(x), -1)
+    upload = draws.upload_content(world, draw, seed, night)[rows].astype(np.float32)
+    columns |= _matches(columns, content, upload, seed)
+    law, num_clusters = world.mechanism, len(world.strength_K)
     spec = ExampleSpec(
-        clusters=tuple(range(worlds.NUM_CLUSTERS)),
+        clusters=tuple(range(num_clusters)),
         max_touchpoints=shown.shape[1],
-        outcome_proxies=tuple(Signal(n, k) for n, k in zip(worlds.OUTCOME_PROXIES, kinds, strict=True)),
-        intent_proxies=tuple(Signal(n, "binary") for n in worlds.INTENT_PROXIES),
+        outcome_proxies=tuple(Signal(s.name, s.kind, s.anchor) for s in law.proxies),
+        intent_proxies=tuple(Signal(s.name, s.kind, s.anchor) for s in law.intents),
         covariate_mean=tuple(x.mean(0)),
         covariate_scale=tuple(x.std(0)),
         embedding_length=content.shape[2],
-        num_hard_negatives=4,
-        touch_embeddings=False,
+        num_hard_negatives=PAIRS.num_hard_negatives,
+        touch_embeddings=touch_embeddings,
         num_buckets=1,
         num_training=len(x),
         num_validation=0,
         base_rate=float(outcome.mean()),
-        cluster_contents=centred_contents(world.item_content_IE, items // world.items_per_cluster, worlds.NUM_CLUSTERS),
+        cluster_contents=centred_contents(world.item_content_IE, world.item_cluster_I, num_clusters),
     )
-    return Night(spec, columns, packed(effects))
+    return Night(spec, columns, *(packed(effects) for effects in truth.exact_effects(world, draw)))
 
 
 def _matches(
-    columns: dict[str, np.ndarray], content: np.ndarray, outcome: np.ndarray, seed: int
+    columns: dict[str, np.ndarray], content: np.ndarray, upload: np.ndarray, seed: int
 ) -> dict[str, np.ndarray]:
-    """An upload resembles one touch of its journey (by chance which), plus noise; negatives are any clusters."""
-    generator = np.random.default_rng(seed)
-    rows = np.arange(len(outcome))
-    position = (generator.random(len(rows)) * columns["num_touches"]).astype(np.int64)
-    upload = content[rows, position] + 0.2 * generator.standard_normal((len(rows), content.shape[2]))
-    has = outcome > 0
+    """Each upload's best touch by cosine, where it is among the closest 30 % of all pairs (pairs/match); the negatives
+    are the clusters of touches drawn from all journeys."""
+    has = columns["outcome"] > 0
+    real = np.arange(content.shape[1]) < columns["num_touches"][:, None]
+    norms = np.linalg.norm(content, axis=2) * np.linalg.norm(upload, axis=1)[:, None]
+    cosine = np.where(real, np.einsum("ble,be->bl", content, upload) / np.maximum(norms, 1e-30), -2.0)
+    threshold = np.quantile(cosine[has][real[has]], PAIRS.match_quantile) if has.any() else 1.0
+    newest_best = cosine.shape[1] - 1 - np.argmax(cosine[:, ::-1], axis=1)
+    score = cosine[np.arange(len(has)), newest_best]
+    matched = has & (score >= threshold)
+    served = columns["cluster_index"][real]
+    drawn = np.random.default_rng(seed).integers(0, len(served), (len(has), PAIRS.num_hard_negatives))
     return {
-        "match_position": np.where(has, position, -1),
-        "match_score": np.where(has, 0.9, 0).astype(np.float32),
+        "match_position": np.where(matched, newest_best, -1),
+        "match_score": np.where(matched, score, 0).astype(np.float32),
         "has_upload_embedding": has.astype(np.int32),
         "upload_embedding": np.where(has[:, None], upload, 0).astype(np.float32),
-        "negative_cluster_index": np.where(
-            has[:, None], generator.integers(0, worlds.NUM_CLUSTERS, (len(rows), 4)), -1
-        ),
+        "negative_cluster_index": np.where(matched[:, None], served[drawn], -1),
     }
 
 

@@ -12,6 +12,6 @@ from almmta_spark.simulator.worlds import World
 
 
 @pytest.fixture(scope="session")
-def world_of() -> Callable[[str, int, float], World]:
+def world_of() -> Callable[[str, int, float | None], World]:
     """World by name, seed and base rate."""
     return cache(build_world)

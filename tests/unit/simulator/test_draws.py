@@ -55,7 +55,7 @@ def test_touches_are_served_by_the_policy(world: World, draw: NightDraw) -> None
 
 
 def test_items_belong_to_their_cluster_and_ages_to_their_slot(world: World, draw: NightDraw) -> None:
-    assert np.array_equal(draw.item[draw.shown] // world.items_per_cluster, draw.cluster[draw.shown])
+    assert np.array_equal(world.item_cluster_I[draw.item[draw.shown]], draw.cluster[draw.shown])
     slot = np.broadcast_to(np.arange(12), draw.shown.shape)[draw.shown]
     age = draw.age_microseconds[draw.shown]
     assert np.all(age > slot * 2 * HOUR)
@@ -77,6 +77,47 @@ def test_signals_and_outcome_follow_their_links(world: World, draw: NightDraw) -
     p = expit(world.intercept + 0.9 * np.exp(0.5 * np.tanh(draw.x[:, 4])) * m + w + 0.5 * draw.x[:, 5] + 0.15 * m * w)
     assert draw.outcome.mean() == pytest.approx(p.mean(), abs=4 * np.sqrt((p * (1 - p)).mean() / NUM))
     assert abs(((draw.outcome - p) * (p - p.mean())).mean()) < 4 * np.sqrt((p * (1 - p)).mean() / NUM) * p.std() * 2
+
+
+LEAKS = {
+    "leak_y": ("outcome", [2, 0, 3, 0]),
+    "leak_y_noanchor": ("outcome", [2, 1, 3, 1]),
+    "leak_w": ("w", [0.42, 0.21, 0.42, 0.21]),
+}
+
+
+@pytest.mark.parametrize("name", list(LEAKS))
+def test_proxies_leak_as_much_as_their_world_says(name: str, world_of: WorldOf) -> None:
+    source, weights = LEAKS[name]
+    draw = draw_night(world_of(name, 0, 0.1), 0, 1, np.arange(NUM))
+    m, cause = draw.mediator, getattr(draw, source).astype(float)
+    eta = np.array([-2.6, -2, -3, -1.6]) + np.outer(m, [1, 0.8, 1.1, 0.6]) + np.outer(cause, weights)
+    means = np.concatenate([expit(eta[:, :3]), np.exp(eta[:, 3:])], axis=1)
+    spread = np.sqrt(np.concatenate([(means * (1 - means))[:, :3], means[:, 3:]], axis=1).mean(axis=0) / NUM)
+    residual = draw.proxies - means
+    assert np.all(np.abs(residual.mean(axis=0)) < 4 * spread + [0, 0, 0, 0.002])  # the count is capped
+    assert np.all(np.abs((residual * cause[:, None]).mean(axis=0)) < 6 * spread)
+
+
+def test_the_noise_of_the_mediator_is_standardised_in_every_world(world_of: WorldOf) -> None:
+    skewness = {}
+    for name in ("default", "misspecified"):
+        world = world_of(name, 0, 0.1)
+        draw = draw_night(world, 0, 1, np.arange(NUM))
+        noise = (draw.mediator - world.mediator_mean(draw.x, draw.stimulus.sum(axis=1), draw.w)) / 0.8
+        assert noise.mean() == pytest.approx(0, abs=4 / np.sqrt(NUM))
+        assert noise.std() == pytest.approx(1, abs=0.04)
+        skewness[name] = (noise**3).mean()
+    assert skewness["default"] == pytest.approx(0, abs=0.1)
+    assert skewness["misspecified"] == pytest.approx(np.sqrt(2), abs=0.3)  # of Gamma(2)
+
+
+def test_half_of_the_uploads_of_the_content_world_are_not_inspired(world_of: WorldOf) -> None:
+    world = world_of("content", 0, None)
+    draw = draw_night(world, 0, 1, np.arange(NUM))
+    total = draw.stimulus.sum(axis=1)[draw.outcome == 1]
+    assert np.mean(1.9 / (total + 1.9)) == pytest.approx(0.5, abs=0.05)
+    assert draw.outcome[draw.shown.any(axis=1)].mean() == pytest.approx(0.05, abs=4 * np.sqrt(2 * 0.05 / NUM))
 
 
 def test_a_uniform_sequence_knows_neither_taste_nor_intent(world: World) -> None:

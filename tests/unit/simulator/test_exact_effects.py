@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -36,25 +37,49 @@ def draw_intents(world: World, draw: NightDraw, n: int, posterior: bool) -> tupl
     return w, weight
 
 
+def normal_noise(n: int) -> np.ndarray:
+    return np.random.default_rng(1000 + n).standard_normal(SAMPLES)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What METHOD section 5 says of a world, where it departs from `default`."""
+
+    link: Callable[[float], float] = lambda total: 1.4 * np.log1p(total)
+    noise: Callable[[int], np.ndarray] = normal_noise
+    intent_to_mediator: float = 0.0
+    has_direct_path: bool = False
+
+
+RULES = {
+    "default": Rules(),
+    "direct": Rules(has_direct_path=True),
+    "w_to_m": Rules(intent_to_mediator=0.5),
+    "signed": Rules(link=lambda total: 0.7 * total),
+    "misspecified": Rules(noise=lambda n: (np.random.default_rng(n).gamma(2, 1, SAMPLES) - 2) / np.sqrt(2)),
+}
+
+
 def brute_force(
-    world: World, draw: NightDraw, n: int, k: int, w: np.ndarray, weight: np.ndarray
+    world: World, draw: NightDraw, n: int, k: int, w: np.ndarray, weight: np.ndarray, rules: Rules
 ) -> tuple[float, float]:
     """Effect of touch k of user n and its standard error, with the mediator's noise drawn at random too.
 
-    Written from METHOD section 5, with world `default`'s numbers and nothing of the world's but its constants.
+    Written from METHOD section 5, with the worlds' numbers and nothing of the world's but its constants.
     """
     x = draw.x[n]
-    noise = 0.8 * np.random.default_rng(1000 + n).standard_normal(SAMPLES)
+    noise = 0.8 * rules.noise(n)
 
     def p_outcome(skip: int) -> np.ndarray:
-        total = 0.0
+        total, direct = 0.0, 0.0
         for slot in np.nonzero(draw.shown[n])[0]:
             c, age = draw.cluster[n, slot], draw.age_microseconds[n, slot] / 7.2e9
-            g = world.strength_K[c] * 2 * sigmoid(1.5 * x[:4] @ world.modulation_KE[c]) * 0.85**age
-            total += 0.0 if slot == skip else g
-        m = 1.4 * np.log1p(total) + 0.3 * x[4] - 1 + noise
+            if slot != skip:
+                total += world.strength_K[c] * 2 * sigmoid(1.5 * x[:4] @ world.modulation_KE[c]) * 0.85**age
+                direct += world.direct_K[c] * 0.9**age if rules.has_direct_path else 0.0
+        m = rules.link(total) + 0.3 * x[4] - 1 + rules.intent_to_mediator * w + noise
         slope = 0.9 * np.exp(0.5 * np.tanh(x[4]))
-        return sigmoid(world.intercept + slope * m + w + 0.5 * x[5] + 0.15 * m * w)
+        return sigmoid(world.intercept + slope * m + w + 0.5 * x[5] + 0.15 * m * w + direct)
 
     gain = p_outcome(-1) - p_outcome(k)
     estimate = (weight * gain).sum() / weight.sum()
@@ -62,18 +87,28 @@ def brute_force(
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("name", list(RULES))
 @pytest.mark.parametrize("posterior", [True, False], ids=["ett", "ate_x"])
-def test_effects_equal_those_of_brute_force(posterior: bool, world_of: WorldOf) -> None:
-    world = world_of("default", 2, 0.1)
+def test_effects_equal_those_of_brute_force(name: str, posterior: bool, world_of: WorldOf) -> None:
+    world = world_of(name, 2, 0.1)
     draw = draw_night(world, 2, 1, np.arange(5))
     effects = exact_effects(world, draw)[0 if posterior else 1]
-    touches = [(int(n), int(k)) for n, k in np.argwhere(draw.stimulus > 0)][:15]
+    touches = [(int(n), int(k)) for n, k in np.argwhere(effects != 0)][:15]
     assert len(touches) == 15
     intents = {n: draw_intents(world, draw, n, posterior) for n, _ in touches}
     for n, k in touches:
-        expected, error = brute_force(world, draw, n, k, *intents[n])
+        expected, error = brute_force(world, draw, n, k, *intents[n], RULES[name])
         assert abs(effects[n, k] - expected) < 4.5 * error, (n, k)
-        assert error < 0.05 * expected  # or the comparison would say nothing
+        assert error < 0.05 * abs(expected)  # or the comparison would say nothing
+
+
+def test_touches_that_discourage_have_negative_effects(world_of: WorldOf) -> None:
+    world = world_of("signed", 0, 0.03)
+    draw = draw_night(world, 0, 1, np.arange(500))
+    sign = np.sign(world.strength_K)[np.maximum(draw.cluster, 0)] * draw.shown
+    for effects in exact_effects(world, draw):
+        np.testing.assert_array_equal(np.sign(effects), sign)
+    assert 0.08 < (sign[draw.shown] < 0).mean() < 0.3
 
 
 def test_the_posterior_of_the_intent_integrates_to_one_and_moves_only_where_it_was_seen(
@@ -120,7 +155,7 @@ def test_clusters_that_inspire_nobody_have_exactly_no_effect(world_of: WorldOf) 
     assert np.all(ett[~null & draw.shown] > 0)
 
 
-@pytest.mark.parametrize("name", ["default", "hard"])
+@pytest.mark.parametrize("name", ["default", "hard", "direct", "w_to_m", "misspecified"])
 def test_withholding_touches_costs_the_uploads_that_the_truth_says(name: str, world_of: WorldOf) -> None:
     world = world_of(name, 0, 0.03)
     users = np.arange(40_000)
@@ -131,7 +166,7 @@ def test_withholding_touches_costs_the_uploads_that_the_truth_says(name: str, wo
     ett = exact_effects(world, draw_night(world, 0, 1, some))[0][np.arange(len(some)), tested.decided[some]]
     error = np.sqrt(lost.var() / len(lost) + ett.var() / len(ett))
     assert lost.mean() == pytest.approx(ett.mean(), abs=4 * error)
-    assert error < 0.15 * ett.mean()
+    assert error < 0.2 * ett.mean()
 
 
 def test_a_draw_with_withheld_touches_is_refused(world_of: WorldOf) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from almmta_spark import tables
 from almmta_spark.config import SimulatorConfig
-from almmta_spark.simulator import records, worlds
+from almmta_spark.simulator import records
 from almmta_spark.simulator.draws import draw_night, upload_content
 from almmta_spark.simulator.worlds import World
 
@@ -65,12 +65,12 @@ def test_a_nights_signals_carry_its_draw_under_the_role_of_their_name(
     _, in_experiment = records.samples(CONF, SEED, USERS[:3000])
     draw = draw_night(world, SEED, ordinal(ds), USERS[:3000], in_experiment)
     signals = rows[rows["table"] == "signals"]
-    windows = {worlds.OUTCOME_PROXIES: (1, draw.proxies), worlds.INTENT_PROXIES: (2, draw.intents)}
-    for names, (days_before, drawn) in windows.items():
+    windows = [(world.mechanism.proxies, 1, draw.proxies), (world.mechanism.intents, 2, draw.intents)]
+    for laws, days_before, drawn in windows:
         start = index_ts(ds) - days_before * DAY
         inside = signals[(signals["event_ts"] >= start) & (signals["event_ts"] < start + DAY)]
         counted = inside.pivot_table(index="user_id", columns="signal", values="value", aggfunc="sum")
-        counted = counted.reindex(index=USERS[:3000], columns=list(names)).fillna(0)
+        counted = counted.reindex(index=USERS[:3000], columns=[law.name for law in laws]).fillna(0)
         np.testing.assert_array_equal(counted.to_numpy(), drawn)
         assert drawn.sum() > 0
     assert (signals["value"] == 1.0).all()
@@ -151,7 +151,7 @@ def test_an_upload_without_stimulus_shows_the_users_own_taste(world: World) -> N
 def test_items_lie_around_their_clusters_content(world: World) -> None:
     items = records.item_table(world).to_pandas()
     assert items["item_id"].is_unique
-    assert items.groupby("cluster").size().eq(world.items_per_cluster).all()
+    assert items.groupby("cluster").size().eq(25).all()
     assert items.groupby("author_id").size().eq(records.ITEMS_PER_AUTHOR).all()
     off = np.stack(list(items["embedding"])) - world.content_KE[items["cluster"]]
     assert off.std() == pytest.approx(0.1, rel=0.1)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from almmta_spark import config
 from almmta_spark.simulator import hashing, worlds
 from almmta_spark.simulator.draws import draw_night
 from almmta_spark.simulator.worlds import World
@@ -20,7 +21,7 @@ def mean_correlation(name: str) -> float:
 
 
 def test_hard_serves_intenders_what_does_not_inspire_and_default_what_does() -> None:
-    standard_error = 1 / np.sqrt(worlds.NUM_CLUSTERS * len(SEEDS))
+    standard_error = 1 / np.sqrt(40 * len(SEEDS))
     assert mean_correlation("hard") == pytest.approx(-0.5, abs=4 * standard_error)
     assert mean_correlation("default") == pytest.approx(0.3, abs=4 * standard_error)
 
@@ -41,7 +42,7 @@ def test_worlds_of_one_seed_share_everything_but_what_names_them() -> None:
 
 def test_the_policy_is_a_softmax_with_exploration() -> None:
     world = worlds.constants("default", 0)
-    x = hashing.normals(0, "covariates", 0, np.arange(3), worlds.NUM_COVARIATES)
+    x = hashing.normals(0, "covariates", 0, np.arange(3), 6)
     w = np.array([-1.5, 0.0, 2.0])
     logit = 0.8 * x[:, :4] @ world.content_KE.T + world.popularity_K + 0.6 * np.outer(w, world.served_K)
     softmax = np.exp(logit) / np.exp(logit).sum(axis=1, keepdims=True)
@@ -50,14 +51,14 @@ def test_the_policy_is_a_softmax_with_exploration() -> None:
 
 def test_a_stimulus_decays_with_real_time_and_not_by_slot() -> None:
     world = worlds.constants("default", 0)
-    cluster = np.full((1, 3), int(np.argmax(world.strength_K)))
-    g = world.stimulus(np.zeros((1, 6)), cluster, np.array([[0.5, 1.5, 2.5]]), np.array([[True, True, False]]))
+    item = np.full((1, 3), 25 * int(np.argmax(world.strength_K)))
+    g = world.stimulus(np.zeros((1, 6)), item, np.array([[0.5, 1.5, 2.5]]), np.array([[True, True, False]]))
     np.testing.assert_allclose(g[0], [g[0, 0], g[0, 0] * 0.85**0.5, 0.0])
     assert g[0, 0] == pytest.approx(world.strength_K.max() * 0.85**0.25)
 
 
 def test_no_confounding_means_the_recommender_does_not_see_the_intent() -> None:
-    x = hashing.normals(0, "covariates", 0, np.arange(50), worlds.NUM_COVARIATES)
+    x = hashing.normals(0, "covariates", 0, np.arange(50), 6)
     low, high = np.full(50, -2.0), np.full(50, 2.0)
     for name, equal in (("unconfounded", True), ("default", False)):
         world = worlds.constants(name, 0)
@@ -72,6 +73,31 @@ def test_the_base_rate_of_journeys_is_the_one_asked_for(name: str, world_of: Cal
     outcomes = draw.outcome[draw.shown.any(axis=1)]
     # 65,536 calibration users and 60,000 drawn ones: the two errors add up
     assert outcomes.mean() == pytest.approx(0.03, abs=4 * np.sqrt(2 * 0.03 * 0.97 / len(outcomes)))
+
+
+def test_every_world_can_be_chosen_in_conf() -> None:
+    assert tuple(worlds.WORLDS) == config.WORLDS
+
+
+def test_a_seventh_of_the_clusters_discourage_in_signed() -> None:
+    strengths = np.concatenate([worlds.constants("signed", seed).strength_K for seed in SEEDS])
+    assert np.mean(strengths < 0) == pytest.approx(0.15, abs=4 * np.sqrt(0.15 * 0.85 / len(strengths)))
+
+
+def test_what_clusters_do_beside_the_mediator_is_half_a_positive_normal() -> None:
+    direct = np.concatenate([worlds.constants("direct", seed).direct_K for seed in SEEDS])
+    assert np.mean(direct == 0) == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(len(direct)))
+    assert np.mean(direct) == pytest.approx(0.5 / np.sqrt(2 * np.pi), rel=0.1)
+    assert not worlds.constants("default", 0).direct_K.any()
+
+
+def test_a_world_declares_its_signals_as_conf_would() -> None:
+    local = config.load("conf/local.yaml").signals
+    assert worlds.signals_of("default") == local
+    found = worlds.signals_of("leak_y")
+    assert [name for name, signal in found.items() if signal.anchor] == ["template_save", "draft_edit"]
+    assert found.keys() == local.keys()
+    assert not any(signal.anchor for signal in worlds.signals_of("leak_y_noanchor").values())
 
 
 def test_an_unknown_world_is_refused_with_the_known_ones() -> None:

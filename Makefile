@@ -9,9 +9,13 @@ CONF   ?= conf/local.yaml
 DATA   ?= ../shared/data/kuairand
 STORE  ?= sqlite:///runs/local/mlflow.db
 EXPOSURES ?= 1000000 10000000
+WORLDS  ?= default hard
+SEEDS   ?= 0 1 2
+N       ?= 60000
+METHODS ?= all
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help run test test-fast lint kuairand bench cluster ui gpu env clean
+.PHONY: help run test test-fast lint kuairand truth bench cluster ui gpu env clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +52,9 @@ kuairand: env ## nights on real logs: make kuairand DATA=folder of a KuaiRand-Pu
 
 cluster: env ## a smaller night on a standalone cluster of one master and two workers, compared with a local one
 	@JAVA_HOME=$$($(BIN)/python -m almmta_spark.java_home) BIN=$(BIN) docker/night_on_cluster.sh
+
+truth: env ## methods against the known truth: make truth WORLDS="default hard" SEEDS="0 1 2" N=60000 METHODS="latent backdoor"
+	@$(BIN)/python -m jobs.truth --worlds $(WORLDS) --seeds $(SEEDS) --n $(N) --methods $(METHODS)
 
 bench: env ## speed and scale, written to reports/bench.{json,md}
 	@$(BIN)/python -m tests.bench --sizes $(EXPOSURES)

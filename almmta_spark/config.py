@@ -19,6 +19,8 @@ import yaml
 
 ROLES = ("outcome_proxy", "intent_proxy")
 KINDS = ("binary", "count")
+VARIANTS = ("latent", "paper", "backdoor")
+"""Models there are, for training.variants."""
 BASELINES = ("first_touch", "last_touch", "linear", "time_decay", "position_based", "markov", "shapley")
 """Methods of baselines/, in the order in which the README explains them."""
 WORLDS = (
@@ -238,11 +240,12 @@ class TrainingConfig:
     """float32, bf16, or auto (bf16 on GPU, float32 on CPU)."""
 
     def __post_init__(self) -> None:
-        known = ("latent", "paper", "backdoor")
         _require(
-            bool(self.variants) and set(self.variants) <= set(known) and len(set(self.variants)) == len(self.variants),
+            bool(self.variants)
+            and set(self.variants) <= set(VARIANTS)
+            and len(set(self.variants)) == len(self.variants),
             "training.variants",
-            f"distinct names out of {known}",
+            f"distinct names out of {VARIANTS}",
             self.variants,
         )
         for name in ("num_ranks", "epochs", "batch_size", "checkpoint_epochs"):

@@ -1,0 +1,202 @@
+"""Methods against the known truth: whole nights in every world, size and seed asked for, and the tables they make.
+
+python -m jobs.truth --worlds default hard --seeds 0 1 2 --n 60000
+python -m jobs.truth --worlds default --n 5000 20000 60000 200000 --methods latent backdoor
+python -m jobs.truth --page
+
+A night is what jobs/nightly.py runs, without MLflow, in a warehouse of its own that is deleted when its figures are
+kept. What is done is not run again, in the same settings and by the same code; killed anywhere, the same command goes
+on where it was. The report holds all that this code has measured, in this run or before; --page only writes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from almmta_spark import config, runner, spark_tables, storage, tables
+from almmta_spark.config import Config
+from almmta_spark.study import page, records, results
+from almmta_spark.study.progress import Progress, duration
+from almmta_spark.study.records import Key
+from almmta_spark.study.results import NightResults, Results
+from jobs import (
+    attribute,
+    build_examples,
+    build_journeys,
+    build_pairs,
+    evaluate,
+    fit_propensity,
+    ingest,
+    simulate,
+    train,
+)
+
+DS = "2026-01-15"
+STAGES: dict[str, tuple[runner.Stage, float]] = {
+    "simulate": (simulate.run, 0.10),
+    "ingest": (ingest.run, 0.14),
+    "build_journeys": (build_journeys.run, 0.05),
+    "fit_propensity": (fit_propensity.run, 0.08),
+    "build_pairs": (build_pairs.run, 0.04),
+    "build_examples": (build_examples.run, 0.07),
+    "train": (train.run, 0.13),
+    "attribute": (attribute.run, 0.22),
+    "evaluate": (evaluate.run, 0.17),
+}
+"""The night's stages and their share of its time."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A night to run, for the methods it has no results of."""
+
+    key: Key
+    conf: Config
+    digest: str
+    methods: tuple[str, ...]
+
+
+def main() -> None:
+    runner.set_up_logging()
+    args = parse_args()
+    try:
+        base = config.load(args.conf, args.overrides)
+        methods = known_methods(args.methods)
+        code = results.code_digest(Path(__file__).parents[1])
+        kept = Results(Path(base.warehouse, "results"))
+        keys = [Key(*what) for what in itertools.product(args.worlds, args.n, args.seeds)]
+        tasks = [task for key in keys for task in to_do(key, base, methods, code, kept)]
+        print(f"{len(keys)} nights of {', '.join(methods)}; {len(keys) - len(tasks)} are done", file=sys.stderr)
+        if tasks and not args.page:
+            run(tasks, code, kept, args.keep)
+        write(kept, base, code, Path(args.report))
+    except ValueError as error:
+        runner.fail(error)
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.truth", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--worlds", nargs="+", default=["default", "hard"], metavar="WORLD", help="simulator.world (default hard)")
+    add("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="of worlds, users and fits (0 1 2)")
+    add("--n", nargs="+", type=int, default=[60_000], metavar="USERS", help="users a night; several: a curve (60000)")
+    add("--methods", nargs="+", default=["all"], metavar="METHOD", help=f"all, or out of {', '.join(ALL_METHODS)}")
+    add("--conf", default="conf/truth.yaml", metavar="FILE", help="YAML settings (%(default)s)")
+    add("--set", dest="overrides", action="append", default=[], metavar="key=value", help="override any config key")
+    add("--report", default="reports", metavar="DIR", help="where truth.json and truth.md go (%(default)s)")
+    add("--keep", action="store_true", help="keep the tables of finished nights (1 GB for 60,000 users)")
+    add("--page", action="store_true", help="run nothing; write the report of what is done")
+    return parser.parse_args(argv)
+
+
+ALL_METHODS = (*(v for v in config.VARIANTS if v != "paper"), *config.BASELINES)
+
+
+def known_methods(asked: Sequence[str]) -> tuple[str, ...]:
+    """The methods asked for, all where one is `all`, models first. ValueError for a name nobody declared."""
+    known = (*config.VARIANTS, *config.BASELINES)
+    unknown = sorted(set(asked) - {"all", *known})
+    if unknown:
+        raise ValueError(f"--methods must be `all` or out of {', '.join(known)}, got {unknown[0]!r}")
+    wanted = {*asked, *(ALL_METHODS if "all" in asked else ())}
+    return tuple(m for m in known if m in wanted)
+
+
+def to_do(key: Key, base: Config, methods: Sequence[str], code: str, kept: Results) -> list[Task]:
+    """The night's task; none where every method has its results."""
+    conf = night_conf(key, base)
+    digest = results.night_digest(conf, code)
+    left = results.missing(kept.find(key, digest), methods)
+    if not left:
+        return []
+    conf = with_methods(conf, left)
+    home = f"{results.name(key)}-{digest[:8]}-{config.digest(conf)[:8]}"
+    return [Task(key, replace(conf, warehouse=storage.join(base.warehouse, "nights", home)), digest, tuple(left))]
+
+
+def night_conf(key: Key, base: Config) -> Config:
+    """The settings of one night: its world, its size, its seed."""
+    return replace(base, seed=key.seed, simulator=replace(base.simulator, world=key.world, num_users=key.n))
+
+
+def with_methods(conf: Config, methods: Sequence[str]) -> Config:
+    """The night with these methods alone; where none of them is a model, one is fitted for the tables that need one."""
+    variants = tuple(m for m in methods if m in config.VARIANTS) or ("backdoor",)
+    baselines = tuple(m for m in methods if m in config.BASELINES)
+    return replace(
+        conf,
+        training=replace(conf.training, variants=variants),
+        attribution=replace(conf.attribution, baselines=baselines),
+    )
+
+
+def run(tasks: Sequence[Task], code: str, kept: Results, keep_tables: bool) -> None:
+    """The nights one after the other in one Spark session; each one's figures are kept when it is done."""
+    spark = runner.session(tasks[0].conf, "truth")
+    progress = Progress([(task.key, [(name, share) for name, (_, share) in STAGES.items()]) for task in tasks])
+    for number, task in enumerate(tasks):
+        seconds = run_night(spark, task, number, progress)
+        kept.add(NightResults(task.key, task.digest, code, task.methods, seconds, figures(spark, task)))
+        if not keep_tables:
+            storage.delete(spark, task.conf.warehouse)
+    spark.stop()
+    runner.log.info("%d nights in %s", len(tasks), duration(time.monotonic() - progress.started))
+
+
+def run_night(spark: SparkSession, task: Task, number: int, progress: Progress) -> float:
+    """The night's stages but for those an earlier run has ended; the seconds they all took."""
+    earlier = {m["stage"]: m["seconds"] for m in runner.manifests(spark, task.conf, DS)}
+    total = 0.0
+    for name, (stage, _) in STAGES.items():
+        if name in earlier:
+            total += earlier[name]
+            progress.done(number, name, None)
+            continue
+        runner.log.info("%s", progress.line(number, name))
+        done = runner.run_stage(runner.Night(spark, task.conf, DS, name), stage)
+        total += done["seconds"]
+        progress.done(number, name, done["seconds"])
+    return total
+
+
+def figures(spark: SparkSession, task: Task) -> tuple[records.Record, ...]:
+    """The night's small tables as records of the methods asked for."""
+    truth, auuc, checks = (
+        rows(spark, task.conf, table) for table in (tables.TRUTH_METRICS, tables.AUUC_BY_BUCKET, tables.DIAGNOSTICS)
+    )
+    found = records.of_night(task.key, truth, auuc, checks)
+    return tuple(r for r in found if r.method in (*task.methods, records.NIGHT, "truth"))
+
+
+def rows(spark: SparkSession, conf: Config, table: tables.Table) -> list[dict[str, Any]]:
+    return [row.asDict() for row in spark_tables.read(spark, conf, table, DS).orderBy(*table.key).collect()]
+
+
+def write(kept: Results, base: Config, code: str, folder: Path) -> None:
+    """truth.json and truth.md of every night run in these settings by this code; shows the page."""
+    nights = [n for n in kept.all() if n.digest == results.night_digest(night_conf(n.key, base), code)]
+    if not nights:
+        raise ValueError("no night has been run by this code yet: run `make truth` without --page")
+    found = [r for night in nights for r in night.records]
+    seconds = sum(night.seconds for night in nights)
+    facts = [f"nights: {len(nights)}, {duration(seconds)} of stages in all", f"code: {code[:12]}"]
+    records.write(found, folder / "truth.json")
+    text = page.page(found, facts)
+    (folder / "truth.md").write_text(text)
+    print(text)
+    print(f"written: {folder}/truth.json, {folder}/truth.md", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""truth.md from hand-made records."""
+
+import pytest
+
+from almmta_spark.study import goals, page
+from almmta_spark.study.records import Found, Record
+
+
+def records(world="default", n=60_000, seeds=(0, 1), **rmse):
+    return [Record(world, n, s, m, "relative_rmse", None, v + 0.01 * s) for m, v in rmse.items() for s in seeds]
+
+
+def auuc(bucket, **values):
+    return [
+        Record("default", 60_000, 0, m, "auuc_normalised_exact", bucket, v, v - 0.01, v + 0.01)
+        for m, v in values.items()
+    ]
+
+
+def table(text, heading):
+    """Cells of the first table under a heading."""
+    lines = text.split(heading)[1].splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("|"))
+    rows = [line for line in lines[start:] if line.startswith("|")]
+    end = next((i for i, line in enumerate(lines[start:]) if not line.startswith("|")), len(rows))
+    return [[c.strip() for c in line.strip("|").split("|")] for line in lines[start : start + end]]
+
+
+def test_methods_stand_in_one_order_with_mean_spread_and_goal():
+    rows = table(page.page(records(latent=0.2, last_touch=2.0, backdoor=1.0)), "## default")
+    assert [row[0] for row in rows[2:]] == ["`latent`", "`backdoor`", "`last_touch`", "goal for `latent`"]
+    assert rows[2][1] == "0.205 ± 0.007"
+    assert rows[-1][1] == "<= 0.23"
+
+
+def test_a_goal_is_met_or_missed_by_the_mean():
+    met = table(page.page(records(latent=0.22)), "## Goals")
+    missed = table(page.page(records(latent=0.23)), "## Goals")
+    assert (met[2][-1], missed[2][-1]) == ("met", "missed")
+
+
+def test_goals_of_another_size_or_of_an_unknown_world_are_not_judged():
+    text = page.page([*records(n=5000, latent=0.2), *records(world="elsewhere", latent=0.1)])
+    assert "## Goals" not in text
+
+
+@pytest.mark.parametrize(
+    ("goal", "inside", "outside", "text"),
+    [
+        (goals.Goal("w", "m", least=0.9), 0.9, 0.89, ">= 0.9"),
+        (goals.Goal("w", "m", most=0.3), 0.3, 0.31, "<= 0.3"),
+        (goals.Goal("w", "m", 0.95, 1.05), 1.0, 1.06, "0.95 to 1.05"),
+    ],
+)
+def test_a_goal_says_what_it_asks_and_asks_it(goal, inside, outside, text):
+    assert goal.met(inside) and not goal.met(outside)
+    assert str(goal) == text
+
+
+def test_buckets_show_intervals_and_the_gain_over_the_best_other_method():
+    rows = [*records(latent=0.2, backdoor=1.0, linear=2.0)]
+    rows += [*auuc(0, latent=0.98, backdoor=0.7, linear=0.8), *auuc(1, latent=0.99, backdoor=0.95, linear=0.2)]
+    rows += auuc(None, latent=0.98, backdoor=0.8, linear=0.7)
+    text = page.page(rows)
+    cells = table(text, "### default: AUUC by propensity bucket")
+    assert cells[2][:2] == ["`latent`", "0.980 [0.970, 0.990]"]
+    assert cells[-1][1:] == ["+0.180 (linear)", "+0.040 (backdoor)"]
+    assert "Largest gain +0.180; goal >= +0.07." in text
+
+
+def test_there_is_no_gain_without_ours_or_without_others():
+    found = Found([*records(backdoor=1.0), *auuc(0, backdoor=0.7)])
+    assert page.best_gain(found, "default", 60_000, 0) is None
+    found = Found([*records(latent=1.0), *auuc(0, latent=0.7)])
+    assert page.best_gain(found, "default", 60_000, 0) is None
+
+
+def test_several_sizes_make_a_curve_and_several_worlds_a_sweep():
+    rows = [*records(n=5000, latent=0.5), *records(latent=0.2), *records(world="hard", latent=0.3)]
+    text = page.page(rows)
+    assert table(text, "## Relative RMSE against")[2] == ["`latent`", "0.505 ± 0.007", "0.205 ± 0.007"]
+    assert [row[0] for row in table(text, "## All worlds")[2:]] == ["default", "hard"]
+
+
+def test_the_main_size_of_a_world_is_the_one_most_seeds_have():
+    found = Found([*records(n=200_000, seeds=(0,), latent=0.1), *records(seeds=(0, 1), latent=0.2)])
+    assert list(page._main_nights(found)) == [("default", 60_000)]
+
+
+def test_checks_that_warned_are_counted_by_world():
+    rows = [Record("default", 60_000, s, "night", "fires/leak", None, float(s > 0)) for s in (0, 1, 2)]
+    rows += [Record("default", 60_000, s, "night", "fires/overlap", None, 0.0) for s in (0, 1, 2)]
+    cells = table(page.page([*records(latent=0.2), *rows]), "## Diagnostics")
+    assert cells[2:] == [["leak", "2 of 3"]]

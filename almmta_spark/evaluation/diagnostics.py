@@ -97,6 +97,19 @@ def model_checks(fits: Mapping[str, ModelFit]) -> Iterator[Check]:
             )
 
 
+def negative_control_checks(t_values: Mapping[str, float]) -> Iterator[Check]:
+    """Per model with a mediator's noise: whether that noise, as the proxies tell it, knows the intent."""
+    for method, t in t_values.items():
+        yield Check(
+            f"negative_control/{method}",
+            abs(t),
+            3.0,
+            "What the outcome proxies say beyond touches and covariates goes with intent proxies from before them "
+            f"(t = {t:+.1f}): the intent leaks into the proxies or into the mediator, and effects carry it. Let the model "
+            "take the intent out, or drop the proxies that intenders show without having been inspired.",
+        )
+
+
 def outcome_checks(fits: Mapping[str, ModelFit]) -> Iterator[Check]:
     """How much there was to learn from: any model's journeys are the night's."""
     for fit in list(fits.values())[:1]:

@@ -13,7 +13,17 @@ from pyspark.sql import DataFrame, SparkSession
 
 from almmta_spark import tables
 from almmta_spark.config import Config
-from almmta_spark.evaluation import auuc, diagnostics, exact, figures, grouped, overlap, predictions, withholding
+from almmta_spark.evaluation import (
+    auuc,
+    diagnostics,
+    exact,
+    figures,
+    grouped,
+    negative_control,
+    overlap,
+    predictions,
+    withholding,
+)
 from almmta_spark.evaluation.auuc import Row
 from almmta_spark.evaluation.fixed_point import collect
 from almmta_spark.evaluation.rollups import rollup
@@ -80,8 +90,8 @@ def evaluate(
 
     row_counts: (rejected, all) rows per input table; history: epochs of each trained model, for the training curves.
     Cost: two scans of attribution and two joins with truth_attribution, one explosion of propensities to journeys x
-    clusters rows (twice, aggregated in place), one scan of journey_scores. On the driver: groups x NUM_CELLS sums a
-    protocol, and at most exact.MAX_TOUCHES touches a method where there is truth.
+    clusters rows (twice, aggregated in place), two scans of journey_scores, one of them joined with journeys. On the
+    driver: groups x NUM_CELLS sums a protocol, and at most exact.MAX_TOUCHES touches a method where there is truth.
     """
     found = auuc.scores(inputs.attribution)
     sample = _truth_sample(inputs, found, conf)
@@ -104,6 +114,9 @@ def evaluate(
         *diagnostics.coverage_checks(found.partial),
         *diagnostics.overlap_checks(lying.buckets),
         *diagnostics.model_checks(fits),
+        *diagnostics.negative_control_checks(
+            negative_control.negative_controls(inputs.journey_scores, inputs.journeys)
+        ),
         *diagnostics.outcome_checks(fits),
         *diagnostics.rejected_checks(row_counts or {}, conf.ingest.max_rejected_rate),
     ]

@@ -103,7 +103,14 @@ def build(spark: SparkSession, num_users: int = 300, seed: int = 0) -> Night:
             )
         if shown:
             journeys.append(
-                {"journey_id": journey, "user_id": user, "touches": rows, "covariates": [0.0], "outcome": outcome}
+                {
+                    "journey_id": journey,
+                    "user_id": user,
+                    "touches": rows,
+                    "covariates": [0.0],
+                    "outcome": outcome,
+                    "intent_proxies": [{"signal": "search", "value": float(user % 3)}] if user % 3 else [],
+                }
             )
             scores.append(
                 {
@@ -114,6 +121,9 @@ def build(spark: SparkSession, num_users: int = 300, seed: int = 0) -> Night:
                     "is_validation": int(user % 4 == 0),
                     "p_outcome": round(float(0.05 + 0.5 * rng.random()), 4),
                     "posterior_mean": float(rng.normal()),
+                    "mu": float(rng.normal()),
+                    "g0": float(rng.normal(-3, 1)),
+                    "slope": float(0.5 + rng.random()),
                     "sample": "logged",
                 }
             )

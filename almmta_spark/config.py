@@ -163,6 +163,11 @@ class ModelConfig:
     """Nats of likelihood a cluster's stimulus must gain per e-fold to stay above 0 (0: no cost)."""
     exposure_factor: bool = True
     """latent: read one latent factor of p(T|X) and let the outcome's direct part depend on its posterior mean."""
+    hidden_intent: bool = True
+    """latent: read the hidden intent from the intent proxies, where there are any, as a second latent that may show in
+    the outcome proxies and move the outcome."""
+    intent_nodes: int = 5
+    """Gauss-Hermite nodes over the intent's noise."""
     rho_init: float = 0.3
     """Start of the concave link's exponent."""
     outcome_leak: bool = False
@@ -185,7 +190,7 @@ class ModelConfig:
     """paper and backdoor: width of the heads."""
 
     def __post_init__(self) -> None:
-        for name in ("embedding_dim", "num_decays", "quadrature_nodes", "num_neighbours", "hidden"):
+        for name in ("embedding_dim", "num_decays", "quadrature_nodes", "intent_nodes", "num_neighbours", "hidden"):
             _require(getattr(self, name) >= 1, f"model.{name}", ">= 1", getattr(self, name))
         _require(self.sparsity >= 0, "model.sparsity", ">= 0", self.sparsity)
         _require(self.modulation_hidden >= 0, "model.modulation_hidden", ">= 0", self.modulation_hidden)

@@ -33,6 +33,8 @@ class TruthSample:
     ett_N: NDArray[np.float64]
     ate_x_N: NDArray[np.float64]
     estimate_N: Mapping[str, NDArray[np.float64]]
+    estimate_ate_N: Mapping[str, NDArray[np.float64]]
+    """Of the ATE-X: removal_effect_ate, or removal_effect of a method without one."""
 
 
 def truth_sample(attribution: DataFrame, truth: DataFrame, methods: Sequence[str], seed: int) -> TruthSample:
@@ -48,9 +50,10 @@ def truth_sample(attribution: DataFrame, truth: DataFrame, methods: Sequence[str
     joined = attribution.where(F.col("method").isin(*methods)).join(
         sampled, same_keys(attribution, truth, "user_id", "touch_id")
     )
+    ate = F.coalesce("removal_effect_ate", "removal_effect").alias("removal_effect_ate")
     found = collect(
         joined.select(
-            "journey_id", "touch_id", "cluster", "propensity_bucket", of_method, "removal_effect", "ett", "ate_x"
+            "journey_id", "touch_id", "cluster", "propensity_bucket", of_method, "removal_effect", ate, "ett", "ate_x"
         )
     )
     order = np.lexsort((found["touch_id"], found["journey_id"], found["method"]))
@@ -63,6 +66,7 @@ def truth_sample(attribution: DataFrame, truth: DataFrame, methods: Sequence[str
         rows["ett"][0],
         rows["ate_x"][0],
         {m: rows["removal_effect"][i] for i, m in enumerate(methods)},
+        {m: rows["removal_effect_ate"][i] for i, m in enumerate(methods)},
     )
 
 
@@ -78,7 +82,8 @@ def truth_metric_rows(sample: TruthSample, null_clusters: NDArray[Any] | None) -
     """Every metric of METHOD.md section 6 for every method; null_clusters: those of strength 0, where known."""
     for method, estimate in sample.estimate_N.items():
         metrics = errors.against_truth(estimate, sample.ett_N, sample.journey_N)
-        metrics |= errors.against_truth(estimate, sample.ate_x_N, sample.journey_N, suffix="_ate")
+        ate = sample.estimate_ate_N[method]
+        metrics |= errors.against_truth(ate, sample.ate_x_N, sample.journey_N, suffix="_ate")
         if null_clusters is not None:
             metrics["null_share"] = errors.null_share(estimate, ~np.isin(sample.cluster_N, null_clusters))
         for metric, value in metrics.items():

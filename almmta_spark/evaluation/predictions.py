@@ -22,7 +22,7 @@ _EPSILON = 1e-12
 
 @dataclass(frozen=True)
 class Predictions:
-    """Counts and sums per (method, sample, half, outcome, bin of p_outcome): columns of equal length."""
+    """Counts and sums per (method, sample, half, outcome, bin of the prediction): columns of equal length."""
 
     columns: Mapping[str, NDArray[Any]]
 
@@ -37,9 +37,11 @@ class Predictions:
 
 
 def predictions(journey_scores: DataFrame) -> Predictions:
-    """One scan of journey_scores. Bins are 1/256 wide in the logit of p_outcome: at most some 14,000 a half of a
-    sample of a model, and in practice 2,000, are collected."""
-    p = F.least(F.greatest("p_outcome", F.lit(_EPSILON)), F.lit(1 - _EPSILON))
+    """One scan of journey_scores. The prediction is p_outcome, and p_do of a sequence that nobody chose (where a model
+    has one): touches drawn at random tell nothing about the user. Bins are 1/256 wide in its logit: at most some
+    14,000 a half of a sample of a model, and in practice 2,000, are collected."""
+    predicted = F.when(F.col("sample") == RANDOMISED, F.coalesce("p_do", "p_outcome")).otherwise(F.col("p_outcome"))
+    p = F.least(F.greatest(predicted, F.lit(_EPSILON)), F.lit(1 - _EPSILON))
     log_p = F.ln(F.when(F.col("outcome") == 1, p).otherwise(1 - p))
     posterior = F.col("posterior_mean")
     bin_ = F.floor(F.ln(p / (1 - p)) * _BINS_PER_LOGIT).alias("bin")

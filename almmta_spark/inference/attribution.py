@@ -114,6 +114,7 @@ def attribution_rows(scored: DataFrame) -> DataFrame:
         "removal_effect": removal_effect,
         "removal_effect_lower": F.lit(None).cast("double"),
         "removal_effect_upper": F.lit(None).cast("double"),
+        "removal_effect_ate": _at("removal_effect_ate"),
         "credit": credit,
         "attribution_share": F.when(total > 0, credit / total).otherwise(F.lit(0.0)),
         "p_outcome_deleted": _at("p_outcome_deleted"),

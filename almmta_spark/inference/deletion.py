@@ -15,14 +15,15 @@ from torch import Tensor, nn
 from almmta_spark.example_spec import ExampleSpec
 from almmta_spark.model import Batch, Effects
 
-PIECES = ("mu", "g0", "slope", "posterior_mean")
-"""What diagnostics need beside the effects; NaN where a variant has no such piece."""
+PIECES = ("p_do", "mu", "g0", "slope", "posterior_mean", "intent_residual")
+"""What evaluation needs beside the effects; NaN where a variant has no such piece."""
 
 
 def deletion_effects(
     model: nn.Module, spec: ExampleSpec, columns: Mapping[str, NDArray]
 ) -> dict[str, NDArray[np.float64]]:
-    """p_outcome and PIECES [B], removal_effect and p_outcome_deleted [B, L]; L is the batch's longest journey.
+    """p_outcome and PIECES [B]; removal_effect, removal_effect_ate (NaN where a variant has none) and
+    p_outcome_deleted [B, L]; L is the batch's longest journey.
 
     columns are named as in training_examples, lists stacked to [B, length]. All deletions of a journey come from one
     encoding of it. A score that is not finite is a ValueError: such a model must not speak.
@@ -35,9 +36,12 @@ def deletion_effects(
         "p_outcome_deleted": _doubles(effects.p_deleted_BL),
     }
     _refuse_non_finite(scores)
-    rows = len(columns["journey_id"])
-    pieces = {name: getattr(effects, f"{name}_B") for name in PIECES}
-    return scores | {k: np.full(rows, np.nan) if v is None else _doubles(v) for k, v in pieces.items()}
+    optional = {name: (getattr(effects, f"{name}_B"), effects.p_outcome_B) for name in PIECES}
+    optional["removal_effect_ate"] = (effects.removal_effect_ate_BL, effects.removal_effect_BL)
+    known = {name: _doubles(value) for name, (value, _) in optional.items() if value is not None}
+    _refuse_non_finite(known)
+    unknown = {name: np.full(like.shape, np.nan) for name, (value, like) in optional.items() if value is None}
+    return scores | known | unknown
 
 
 def _doubles(values: Tensor) -> NDArray[np.float64]:

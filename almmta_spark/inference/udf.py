@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from pyspark import Broadcast
 
 PASSED_ON = ("journey_id", "num_touches", "propensity_bucket")
-JOURNEY_VALUES = ("p_outcome", "mu", "g0", "slope", "posterior_mean")
-TOUCH_VALUES = ("removal_effect", "p_outcome_deleted")
+JOURNEY_VALUES = ("p_outcome", "p_do", "mu", "g0", "slope", "posterior_mean", "intent_residual")
+TOUCH_VALUES = ("removal_effect", "removal_effect_ate", "p_outcome_deleted")
 SCHEMA = (
-    "journey_id bigint, num_touches int, propensity_bucket array<int>, p_outcome double, mu double, g0 double, "
-    "slope double, posterior_mean double, removal_effect array<double>, p_outcome_deleted array<double>"
+    "journey_id bigint, num_touches int, propensity_bucket array<int>, p_outcome double, p_do double, mu double, "
+    "g0 double, slope double, posterior_mean double, intent_residual double, removal_effect array<double>, "
+    "removal_effect_ate array<double>, p_outcome_deleted array<double>"
 )
 """What a Scorer yields: journey values, and one value a touch, oldest first."""
 
@@ -83,10 +84,10 @@ def columns(rows: pa.Table) -> dict[str, NDArray]:
 
 
 def ragged(values_BL: NDArray, counts_B: NDArray) -> pa.ListArray:
-    """Row b's first counts_B[b] values as lists."""
+    """Row b's first counts_B[b] values as lists; NaN becomes null."""
     real_BL = np.arange(values_BL.shape[1]) < counts_B[:, None]
     offsets = np.concatenate([[0], np.cumsum(counts_B)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values_BL[real_BL]))
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values_BL[real_BL], from_pandas=True))
 
 
 _MODELS: dict[str, tuple[Any, Any]] = {}

@@ -79,7 +79,7 @@ class BackdoorModel(nn.Module):
             deleted_BL = self.mediator(batch.covariates_BD, *stimuli.without_each())
             p_outcome_B = torch.sigmoid(self._logit(batch, baseline_B, mu_B))
             p_deleted_BL = torch.sigmoid(self._logit(batch, baseline_B, deleted_BL))
-        return from_probabilities(p_outcome_B, p_deleted_BL, batch.mask_BL)
+        return from_probabilities(p_outcome_B, p_deleted_BL, batch.mask_BL, p_outcome_B, p_deleted_BL)
 
     def _logit(self, batch: Batch, baseline_B: Tensor, mu: Tensor) -> Tensor:
         slope_B = self.slope(batch.covariates_BD)

@@ -17,6 +17,10 @@ class Effects:
     """P(Y = 1 | T, X); of `paper`: the front-door sum P(Y = 1 | do(T), X)."""
     p_deleted_BL: Tensor
     """The same with touch k masked; p_outcome in padding."""
+    p_do_B: Tensor | None = None
+    """P(Y = 1 | do(T), X): what holds for a sequence that nobody chose for this user."""
+    removal_effect_ate_BL: Tensor | None = None
+    """p_do - p_do without touch k, signed; 0 in padding (ATE-X)."""
     mu_B: Tensor | None = None
     """Mean of the mediator given T, X."""
     g0_B: Tensor | None = None
@@ -25,9 +29,20 @@ class Effects:
     """b: the outcome logit's slope in the mediator."""
     posterior_mean_B: Tensor | None = None
     """E[eps | Y', T, X], of the mediator's noise."""
+    intent_residual_B: Tensor | None = None
+    """E[z | Z, T, X]: the intent that its proxies show beyond what touches and covariates tell."""
 
 
-def from_probabilities(p_outcome_B: Tensor, p_deleted_BL: Tensor, mask_BL: Tensor, **pieces: Tensor | None) -> Effects:
+def from_probabilities(
+    p_outcome_B: Tensor,
+    p_deleted_BL: Tensor,
+    mask_BL: Tensor,
+    p_do_B: Tensor | None = None,
+    p_do_deleted_BL: Tensor | None = None,
+    **pieces: Tensor | None,
+) -> Effects:
     """Effects with padding cleared."""
     removal_effect_BL = (p_outcome_B[:, None] - p_deleted_BL) * mask_BL
-    return Effects(removal_effect_BL, p_outcome_B, p_outcome_B[:, None] - removal_effect_BL, **pieces)
+    ate_BL = None if p_do_B is None or p_do_deleted_BL is None else (p_do_B[:, None] - p_do_deleted_BL) * mask_BL
+    deleted_BL = p_outcome_B[:, None] - removal_effect_BL
+    return Effects(removal_effect_BL, p_outcome_B, deleted_BL, p_do_B, ate_BL, **pieces)

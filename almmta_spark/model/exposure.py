@@ -44,7 +44,7 @@ class ExposureFactor(nn.Module):
 
     def log_likelihood_at_nodes(self, covariates_BD: Tensor, counts_BK: Tensor) -> Tensor:
         """log p(T | X, x_q), [B, Q]."""
-        logit_BK = torch.addmm(self.popularity_K, covariates_BD, self.taste_KD.T)
+        logit_BK = self._logit(covariates_BD)
         x_Q = self.quadrature.x_Q
         touches_B = counts_BK.sum(1)
         chosen_BQ = (counts_BK * logit_BK).sum(1)[:, None] + (counts_BK @ self.served_K)[:, None] * x_Q
@@ -58,6 +58,32 @@ class ExposureFactor(nn.Module):
         """(w_hat, log p(T | X)), each [B]. w_hat is detached: the outcome must not bend what explains exposure."""
         log_BQ = self.log_likelihood_at_nodes(covariates_BD, counts_BK)
         return self.quadrature.posterior_mean(log_BQ.detach()), self.quadrature.log_expectation(log_BQ)
+
+    def factor_variance(self, covariates_BD: Tensor) -> Tensor:
+        """v(X) = Var(w_hat | X), [B]: by how much what is served to such a user gives the factor away.
+
+        I / (1 + I) with the information I = E[n | X] Var_softmax(z) + (d / sigma)^2 that n touches and their number
+        hold about a N(0, 1) factor, taken at its mean.
+        """
+        share_BK = torch.softmax(self._logit(covariates_BD), dim=1)
+        mean_B = share_BK @ self.served_K
+        spread_B = share_BK @ self.served_K.square() - mean_B.square()
+        number_B = self.expected_number(covariates_BD, torch.zeros_like(mean_B))
+        information_B = number_B * spread_B + (self.count_slope * torch.exp(-self.count_log_sd)).square()
+        return information_B / (1 + information_B)
+
+    def expected_number(self, covariates_BD: Tensor, factor_B: Tensor) -> Tensor:
+        """E[number of touches | X, x], [B]: mean^2 + sigma^2 of its square root."""
+        root_B = self.count_mean(covariates_BD).squeeze(1) + self.count_slope * factor_B
+        return root_B.square() + torch.exp(2 * self.count_log_sd)
+
+    def expected_counts(self, covariates_BD: Tensor, factor_B: Tensor) -> Tensor:
+        """E[touches of each cluster | X, x], [B, K]."""
+        share_BK = torch.softmax(self._logit(covariates_BD) + factor_B[:, None] * self.served_K, dim=1)
+        return self.expected_number(covariates_BD, factor_B)[:, None] * share_BK
+
+    def _logit(self, covariates_BD: Tensor) -> Tensor:
+        return torch.addmm(self.popularity_K, covariates_BD, self.taste_KD.T)
 
 
 def _log_normaliser(logit_BK: Tensor, served_KQ: Tensor) -> Tensor:

@@ -1,11 +1,13 @@
 """Variant `latent`, the default: a stochastic mediator read from its proxies by exact marginal likelihood.
 
-    m = mu(T, X) + eps,  eps ~ N(0, 1)
-    log p(Y' | m, Y)   = sum_j Bernoulli or Poisson(a_j + l_j m + kappa_j Y)      kappa_j = 0 for anchor proxies
-    logit p(Y | m, T, X) = g0(T, X) + b(T, X) m         b = softplus(c0 + c1 . X + c2 w_hat)
-    loss = - mean log sum_q w_q p(Y' | m_q, Y) p(Y | m_q, T, X)  -  mean log p(T | X)      (METHOD section 3)
+    m = mu(T, X) + x,  x ~ N(0, 1)                      w = nu(T, X) + z,  z ~ N(0, 1)      (w where there are Z)
+    log p(Y' | m, w, Y) = sum_j Bernoulli or Poisson(a_j + l_j m + eta_j w + kappa_j Y)
+    logit p(Y | m, w, T, X) = g0(T, X) + b(T, X) m + gamma w         b = softplus(c0 + c1 . X + c2 w_hat)
+    loss = - mean log sum_n w_n p(Y' | m_n, w_n, Y) p(Z | w_n) p(Y | m_n, w_n, T, X)  -  mean log p(T | X)
 
-B journeys, L touchpoints, J outcome proxies, Q quadrature nodes, K clusters.
+METHOD section 3. kappa_j = 0 for anchor proxies. Signals are independent given the nodes, so a node pair costs one
+term a signal, and Z's terms are shared by all nodes of x.
+B journeys, L touchpoints, J outcome proxies, K clusters, N pairs of quadrature nodes, P nodes of z.
 """
 
 from __future__ import annotations
@@ -22,9 +24,13 @@ from almmta_spark.model.batch import Batch
 from almmta_spark.model.effects import Effects, from_probabilities
 from almmta_spark.model.encoder import Stimuli, StimulusEncoder, cluster_counts
 from almmta_spark.model.exposure import ExposureFactor
+from almmta_spark.model.intent import HiddenIntent
 from almmta_spark.model.mediator import MediatorMean, SignalEmission
 from almmta_spark.model.outcome import DirectPart, Slope
-from almmta_spark.model.quadrature import GaussHermite, full_precision
+from almmta_spark.model.quadrature import GaussHermite, GaussHermiteGrid, full_precision
+
+SERVED_NODES = 5
+"""Gauss-Hermite nodes over what a user might have been served."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,10 @@ class _Journey:
 
     stimuli: Stimuli
     mu_B: Tensor
+    nu_B: Tensor
+    """Mean of the intent; 0 without intent proxies."""
     g0_B: Tensor
+    """Everything of the outcome logit beside b m and gamma z: gamma nu is in it."""
     slope_B: Tensor
     exposure_log_B: Tensor | None
 
@@ -48,8 +57,12 @@ class LatentModel(nn.Module):
         self.direct = DirectPart(spec, conf.exposure_factor)
         self.slope = Slope(spec, conf.exposure_factor)
         self.exposure = ExposureFactor(spec, conf.quadrature_nodes) if conf.exposure_factor else None
+        has_intent = conf.hidden_intent and bool(spec.intent_proxies)
+        self.intent = HiddenIntent(spec, conf.exposure_factor) if has_intent else None
         self.leak = OutcomeLeak(spec) if conf.outcome_leak else None
+        self.grid = GaussHermiteGrid(conf.quadrature_nodes, conf.intent_nodes if has_intent else 1)
         self.quadrature = GaussHermite(conf.quadrature_nodes)
+        self.served = GaussHermite(SERVED_NODES)
         self.reset_parameters()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -58,6 +71,7 @@ class LatentModel(nn.Module):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         tables = [*self.encoder.tables(), self.direct.omega_K]
         tables += [] if self.exposure is None else self.exposure.tables()
+        tables += [] if self.intent is None else [self.intent.served_K]
         return initialise.split_groups(self, tables, [] if self.leak is None else list(self.leak.parameters()))
 
     def project(self) -> None:
@@ -71,10 +85,10 @@ class LatentModel(nn.Module):
         """
         journey = self._encode(batch)
         with full_precision(batch.age_BL):
-            m_BQ = journey.mu_B[:, None] + self.quadrature.x_Q
-            proxies_BQ = self._proxies(m_BQ, batch, with_outcome=True)
-            logit_BQ = journey.g0_B[:, None] + journey.slope_B[:, None] * m_BQ
-            marginal_B = losses.marginal_nll(proxies_BQ, logit_BQ, batch.outcome_B, self.quadrature)
+            m_BN = journey.mu_B[:, None] + self.grid.x_N
+            logit_BN = journey.g0_B[:, None] + journey.slope_B[:, None] * m_BN + self._gamma() * self.grid.z_N
+            signals_BN = self._proxies(journey, batch, with_outcome=True) + self._intents(journey, batch)
+            marginal_B = losses.marginal_nll(signals_BN, logit_BN, batch.outcome_B, self.grid)
             terms = {"nll": losses.mean(marginal_B, weight_B)}
             terms["sparsity"] = losses.sparsity_cost(journey.stimuli.mean_K, self.sparsity, self.num_rows)
             if journey.exposure_log_B is not None:
@@ -84,22 +98,27 @@ class LatentModel(nn.Module):
 
     @torch.no_grad()
     def effects(self, batch: Batch) -> Effects:
-        """tau_k = sum_q w_q {sig(g0 + b (mu(T) + x_q)) - sig(g0 + b (mu(T without k) + x_q))}, from one encoding."""
+        """tau_k = E sig(g0 + b (mu(T) + x) + gamma z) - E sig(g0 + b (mu(T without k) + x) + gamma z), from one
+        encoding; x and z are independent N(0, 1), so their sum is one normal of variance b^2 + gamma^2."""
         journey = self._encode(batch)
         with full_precision(batch.age_BL):
             deleted_BL = self.mediator(batch.covariates_BD, *journey.stimuli.without_each())
             p_outcome_B = self._p_outcome(journey.mu_B, journey.g0_B, journey.slope_B)
             p_deleted_BL = self._p_outcome(deleted_BL, journey.g0_B[:, None], journey.slope_B[:, None])
-            proxies_BQ = self._proxies(journey.mu_B[:, None] + self.quadrature.x_Q, batch, with_outcome=False)
-            posterior_mean_B = self.quadrature.posterior_mean(proxies_BQ)
+            p_do_B, p_do_deleted_BL = self._interventional(batch, journey.mu_B, deleted_BL)
+            posterior_mean_B, _ = self.grid.posterior_means(self._proxies(journey, batch, with_outcome=False))
+            _, intent_residual_B = self.grid.posterior_means(self._intents(journey, batch))
         return from_probabilities(
             p_outcome_B,
             p_deleted_BL,
             batch.mask_BL,
+            p_do_B,
+            p_do_deleted_BL,
             mu_B=journey.mu_B,
             g0_B=journey.g0_B,
             slope_B=journey.slope_B,
             posterior_mean_B=posterior_mean_B,
+            intent_residual_B=None if self.intent is None else intent_residual_B,
         )
 
     def _encode(self, batch: Batch) -> _Journey:
@@ -110,19 +129,68 @@ class LatentModel(nn.Module):
             if self.exposure is not None:
                 factor_B, exposure_log_B = self.exposure(batch.covariates_BD, counts_BK)
             mu_B = self.mediator(batch.covariates_BD, *stimuli.total())
-            g0_B = self.direct(batch.covariates_BD, counts_BK, factor_B)
-            slope_B = self.slope(batch.covariates_BD, factor_B)
-            return _Journey(stimuli, mu_B, g0_B, slope_B, exposure_log_B)
+            nu_B, g0_B, slope_B = self._outcome(batch.covariates_BD, counts_BK, factor_B)
+            return _Journey(stimuli, mu_B, nu_B, g0_B, slope_B, exposure_log_B)
 
-    def _proxies(self, m_BQ: Tensor, batch: Batch, with_outcome: bool) -> Tensor:
-        shift = None
+    def _outcome(
+        self, covariates_BD: Tensor, counts_BK: Tensor, factor_B: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """nu, g0 + gamma nu and b of journeys with these touches."""
+        g0_B, slope_B = self.direct(covariates_BD, counts_BK, factor_B), self.slope(covariates_BD, factor_B)
+        if self.intent is None:
+            return torch.zeros_like(g0_B), g0_B, slope_B
+        nu_B = self.intent(covariates_BD, counts_BK, factor_B)
+        return nu_B, g0_B + self.intent.gamma * nu_B, slope_B
+
+    def _proxies(self, journey: _Journey, batch: Batch, with_outcome: bool) -> Tensor:
+        """log p(Y' | m_n, w_n [, Y]), [B, N]."""
+        shift_BNJ = None
+        if self.intent is not None:
+            shift_BNJ = (journey.nu_B[:, None] + self.grid.z_N)[..., None] * self.intent.eta_J
         if self.leak is not None and with_outcome:
-            shift = self.leak(batch.outcome_B)[:, None, :]
-        log_BQ: Tensor = self.proxies(m_BQ, batch.outcome_proxies_BJ, shift)
-        return log_BQ
+            leak_B1J = self.leak(batch.outcome_B)[:, None, :]
+            shift_BNJ = leak_B1J if shift_BNJ is None else shift_BNJ + leak_B1J
+        m_BN = journey.mu_B[:, None] + self.grid.x_N
+        log_BN: Tensor = self.proxies(m_BN, batch.outcome_proxies_BJ, shift_BNJ)
+        return log_BN
 
-    def _p_outcome(self, mu: Tensor, g0: Tensor, slope: Tensor) -> Tensor:
-        return self.quadrature.expected_sigmoid(g0 + slope * mu, slope.expand_as(mu))
+    def _intents(self, journey: _Journey, batch: Batch) -> Tensor:
+        """log p(Z | w_n), [B, N]: computed once a node of z. 0 without intent proxies."""
+        if self.intent is None:
+            return torch.zeros_like(journey.mu_B)[:, None].expand(-1, len(self.grid.x_N))
+        w_BP = journey.nu_B[:, None] + self.grid.z_P
+        return self.grid.of_z(self.intent.signals(w_BP, batch.intent_proxies_BZ))
+
+    def _gamma(self) -> Tensor:
+        return torch.zeros_like(self.mediator.alpha) if self.intent is None else self.intent.gamma
+
+    def _p_outcome(self, mu: Tensor, g0: Tensor, slope: Tensor, more_variance: Tensor | float = 0.0) -> Tensor:
+        """E sig(g0 + slope (mu + x) + gamma z + a normal of more_variance)."""
+        scale = (slope.square() + self._gamma().square() + more_variance).sqrt()
+        return self.quadrature.expected_sigmoid(g0 + slope * mu, scale.expand_as(mu))
+
+    def _interventional(self, batch: Batch, mu_B: Tensor, deleted_BL: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """P(Y | do(T), X) and the same without each touch: h(m, X) = E_{T' | X} p(Y | m, T', X) at both m.
+
+        Pearl's front-door sum (1995) with T' from the exposure model. T' reaches the outcome through w_hat(T'), which
+        given X is about N(0, v(X)), and through counts, at w_hat of mean E[counts | X, x = w_hat] and of Poisson
+        variance. None without an exposure model. Cost: SERVED_NODES times the deletions' own heads.
+        """
+        if self.exposure is None:
+            return None, None
+        intent_K = 0.0 if self.intent is None else self.intent.gamma * self.intent.served_K
+        omega_K = self.direct.omega_K + intent_K
+        sd_B = self.exposure.factor_variance(batch.covariates_BD).sqrt()
+        p_do_B, p_do_deleted_BL = torch.zeros_like(mu_B), torch.zeros_like(deleted_BL)
+        for node, weight in zip(self.served.x_Q, self.served.w_Q, strict=True):
+            factor_B = sd_B * node
+            counts_BK = self.exposure.expected_counts(batch.covariates_BD, factor_B)
+            _, g0_B, slope_B = self._outcome(batch.covariates_BD, counts_BK, factor_B)
+            noise_B = counts_BK @ omega_K.square()
+            p_do_B = p_do_B + weight * self._p_outcome(mu_B, g0_B, slope_B, noise_B)
+            columns = (value[:, None] for value in (g0_B, slope_B, noise_B))
+            p_do_deleted_BL = p_do_deleted_BL + weight * self._p_outcome(deleted_BL, *columns)
+        return p_do_B, p_do_deleted_BL
 
 
 class OutcomeLeak(nn.Module):

@@ -1,7 +1,7 @@
 """Every term that is minimised, one function each. All return one value a row: `mean` takes them over the rows, so
 that averaging the gradients of equally large ranks is the gradient of the whole batch.
 
-B journeys, Q quadrature nodes, N negatives.
+B journeys, N nodes of the noises' grid, or negatives.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from almmta_spark.model.batch import Batch
-from almmta_spark.model.quadrature import GaussHermite
+from almmta_spark.model.quadrature import GaussHermiteGrid
 
 SPARSITY_FLOOR = 0.02
 """Stimulus, in units of the link's S, below which a cluster is as good as silent."""
@@ -30,10 +30,10 @@ def bernoulli_nll(logit_B: Tensor, outcome_B: Tensor) -> Tensor:
     return F.softplus(logit_B) - outcome_B * logit_B
 
 
-def marginal_nll(proxies_log_BQ: Tensor, outcome_logit_BQ: Tensor, outcome_B: Tensor, nodes: GaussHermite) -> Tensor:
-    """- log sum_q w_q p(Y' | m_q, Y) p(Y | m_q, T, X)   (METHOD section 3; exact up to the quadrature)."""
-    outcome_log_BQ = -bernoulli_nll(outcome_logit_BQ, outcome_B[:, None])
-    return -nodes.log_expectation(proxies_log_BQ + outcome_log_BQ)
+def marginal_nll(signals_log_BN: Tensor, outcome_logit_BN: Tensor, outcome_B: Tensor, grid: GaussHermiteGrid) -> Tensor:
+    """- log sum_n w_n p(Y', Z | m_n, w_n, Y) p(Y | m_n, w_n, T, X)   (METHOD section 3; exact up to the quadrature)."""
+    outcome_log_BN = -bernoulli_nll(outcome_logit_BN, outcome_B[:, None])
+    return -grid.log_expectation(signals_log_BN + outcome_log_BN)
 
 
 def exposure_nll(log_likelihood_B: Tensor, num_touches_B: Tensor) -> Tensor:

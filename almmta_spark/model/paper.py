@@ -102,7 +102,8 @@ class PaperModel(nn.Module):
             p_outcome_B = frontdoor_sum(g0_BN, slope_B * mu_B)
             p_deleted_BL = frontdoor_sum(g0_BN, slope_B[:, None] * deleted_BL)
             g0_B = self._g0(batch.covariates_BD, counts_BK)
-        return from_probabilities(p_outcome_B, p_deleted_BL, batch.mask_BL, mu_B=mu_B, g0_B=g0_B, slope_B=slope_B)
+        pieces = {"mu_B": mu_B, "g0_B": g0_B, "slope_B": slope_B}
+        return from_probabilities(p_outcome_B, p_deleted_BL, batch.mask_BL, p_outcome_B, p_deleted_BL, **pieces)
 
     def _g0(self, covariates: Tensor, counts: Tensor) -> Tensor:
         return self.direct(torch.cat([covariates, self.treatment(counts)], dim=-1))

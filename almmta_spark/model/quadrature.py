@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
@@ -29,11 +30,11 @@ class GaussHermite(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Nodes and weights of the probabilists' Hermite polynomials (no randomness: the argument is a convention)."""
-        x, w = np.polynomial.hermite_e.hermegauss(self.num_nodes)
+        """No randomness: the argument is a convention."""
+        x, w = _nodes(self.num_nodes)
         with torch.no_grad():
             self.x_Q.copy_(torch.from_numpy(x))
-            self.w_Q.copy_(torch.from_numpy(w / w.sum()))
+            self.w_Q.copy_(torch.from_numpy(w))
 
     def log_expectation(self, log_f_BQ: Tensor) -> Tensor:
         """log sum_q w_q exp(log_f_q), one value a row."""
@@ -46,3 +47,51 @@ class GaussHermite(nn.Module):
     def expected_sigmoid(self, location: Tensor, scale: Tensor) -> Tensor:
         """E sigmoid(location + scale x), elementwise (shapes broadcast)."""
         return torch.sigmoid(location[..., None] + scale[..., None] * self.x_Q) @ self.w_Q
+
+
+class GaussHermiteGrid(nn.Module):
+    """E f(x, z), x and z independent N(0, 1), as sum_n w_n f(x_n, z_n) over all pairs of two sets of nodes.
+
+    With one z node, z = 0, it is the integral over x alone.
+    """
+
+    x_N: Tensor
+    z_N: Tensor
+    w_N: Tensor
+    z_P: Tensor
+
+    def __init__(self, num_x: int, num_z: int) -> None:
+        super().__init__()
+        self.num_x, self.num_z = num_x, num_z
+        for name in ("x_N", "z_N", "w_N"):
+            self.register_buffer(name, torch.empty(num_x * num_z), persistent=False)
+        self.register_buffer("z_P", torch.empty(num_z), persistent=False)
+        self.reset_parameters()
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """No randomness: the argument is a convention."""
+        (x, w_x), (z, w_z) = _nodes(self.num_x), _nodes(self.num_z)
+        pairs = {"x_N": np.tile(x, self.num_z), "z_N": np.repeat(z, self.num_x), "w_N": np.outer(w_z, w_x).ravel()}
+        with torch.no_grad():
+            for name, values in pairs.items():
+                getattr(self, name).copy_(torch.from_numpy(values))
+            self.z_P.copy_(torch.from_numpy(z))
+
+    def of_z(self, value_BP: Tensor) -> Tensor:
+        """Values at the nodes of z as values at all pairs, [B, N]."""
+        return value_BP[:, :, None].expand(-1, -1, self.num_x).flatten(1)
+
+    def log_expectation(self, log_f_BN: Tensor) -> Tensor:
+        """log sum_n w_n exp(log_f_n), one value a row."""
+        return torch.logsumexp(log_f_BN + self.w_N.log(), dim=-1)
+
+    def posterior_means(self, log_f_BN: Tensor) -> tuple[Tensor, Tensor]:
+        """E[x | data] and E[z | data] where log_f_n is the data's log-likelihood at pair n."""
+        posterior_BN = torch.softmax(log_f_BN + self.w_N.log(), dim=-1)
+        return posterior_BN @ self.x_N, posterior_BN @ self.z_N
+
+
+def _nodes(num: int) -> tuple[NDArray, NDArray]:
+    """Nodes and weights (summing to 1) of the probabilists' Hermite polynomials."""
+    x, w = np.polynomial.hermite_e.hermegauss(num)
+    return x, w / w.sum()

@@ -120,6 +120,7 @@ def build(spark: SparkSession, num_users: int = 300, seed: int = 0) -> Night:
                     "outcome": outcome,
                     "is_validation": int(user % 4 == 0),
                     "p_outcome": round(float(0.05 + 0.5 * rng.random()), 4),
+                    "p_do": None,
                     "posterior_mean": float(rng.normal()),
                     "mu": float(rng.normal()),
                     "g0": float(rng.normal(-3, 1)),
@@ -181,7 +182,7 @@ def build(spark: SparkSession, num_users: int = 300, seed: int = 0) -> Night:
         rules.where("method = 'linear'")
         .join(latent, "touch_id")
         .withColumns({"method": F.lit("latent"), "removal_effect": F.col("latent"), "model_version": F.lit("v1")})
-        .withColumns({"credit": F.greatest("removal_effect", F.lit(0.0))})
+        .withColumns({"credit": F.greatest("removal_effect", F.lit(0.0)), "removal_effect_ate": F.col("latent") / 2})
         .select(*rules.columns)
     )
     for row in local[local.truth].itertuples():

@@ -61,7 +61,7 @@ def test_truth_metrics_are_those_of_the_touches_with_known_effects(found, small_
     known = small_night.touches[small_night.touches.truth]
     rows = {r["metric"]: r for r in found.truth_metrics if r["method"] == "latent"}
     expected = truth.against_truth(known.latent, known.ett, known.journey_id)
-    expected |= truth.against_truth(known.latent, known.ate_x, known.journey_id, "_ate")
+    expected |= truth.against_truth(known.latent / 2, known.ate_x, known.journey_id, "_ate")
     expected["null_share"] = truth.null_share(known.latent, known.cluster > 0)
     for name, value in expected.items():
         assert rows[name]["value"] == pytest.approx(value, rel=1e-6) and rows[name]["n"] == len(known)

@@ -16,6 +16,7 @@ def scored():
         "method": np.repeat(["latent", "backdoor"], n // 2),
         "outcome": (rng.random(n) < p).astype(int),
         "p_outcome": p,
+        "p_do": p**2 + rng.random(n) / 10,
         "is_validation": (np.arange(n) % 3 == 0).astype(int),
         "sample": np.where(np.arange(n) % 2 == 0, "logged", "randomised"),
         "posterior_mean": rng.normal(scale=0.5, size=n),
@@ -25,14 +26,23 @@ def scored():
 @pytest.fixture(scope="module")
 def found(spark, scored):
     rows = [
-        (str(m), int(y), float(p), int(v), str(s), None if m == "backdoor" else float(e))
-        for m, y, p, v, s, e in zip(*scored.values(), strict=True)
+        (
+            str(m),
+            int(y),
+            float(p),
+            None if m == "backdoor" else float(d),
+            int(v),
+            str(s),
+            None if m == "backdoor" else float(e),
+        )
+        for m, y, p, d, v, s, e in zip(*scored.values(), strict=True)
     ]
-    ddl = "method string, outcome int, p_outcome double, is_validation int, sample string, posterior_mean double"
+    ddl = "method string, outcome int, p_outcome double, p_do double, is_validation int, sample string"
+    ddl += ", posterior_mean double"
     return predictions.predictions(spark.createDataFrame(rows, ddl))
 
 
-def test_upload_auc_is_scikit_learns_on_held_out_logs_and_on_the_randomised_sample(found, scored):
+def test_upload_auc_is_scikit_learns_and_of_p_do_on_the_randomised_sample_where_a_model_has_one(found, scored):
     rows = {(r["method"], r["metric"]): r for r in predictions.upload_auc_rows(found)}
     assert len(rows) == 4
     for method in ("latent", "backdoor"):
@@ -41,9 +51,9 @@ def test_upload_auc_is_scikit_learns_on_held_out_logs_and_on_the_randomised_samp
         drawn = of & (scored["sample"] == "randomised")
         for name, rows_of in (("logged", held_out), ("randomised", drawn)):
             row = rows[method, f"upload_auc_{name}"]
-            assert row["value"] == pytest.approx(
-                roc_auc_score(scored["outcome"][rows_of], scored["p_outcome"][rows_of]), abs=1e-3
-            )
+            score = "p_do" if (method, name) == ("latent", "randomised") else "p_outcome"
+            expected = roc_auc_score(scored["outcome"][rows_of], scored[score][rows_of])
+            assert row["value"] == pytest.approx(expected, abs=1e-3)
             assert row["n"] == rows_of.sum()
 
 

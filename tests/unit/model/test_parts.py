@@ -42,8 +42,10 @@ def softplus(x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("leak", [False, True])
-def test_the_loss_equals_a_slow_quadrature(leak, columns, batch):
-    model = perturbed(ModelConfig(outcome_leak=leak, exposure_factor=False, sparsity=0.0))
+@pytest.mark.parametrize("intent", [False, True])
+def test_the_loss_equals_a_slow_quadrature(leak, intent, columns, batch):
+    conf = ModelConfig(outcome_leak=leak, hidden_intent=intent, intent_nodes=3, exposure_factor=False, sparsity=0.0)
+    model = perturbed(conf)
     p = {k: v.detach().numpy().astype(float) for k, v in model.state_dict().items()}
     total = 0.0
     for i, n in enumerate(columns["num_touches"]):
@@ -62,17 +64,72 @@ def test_the_loss_equals_a_slow_quadrature(leak, columns, batch):
         g0 = p["direct.linear.weight"][0] @ x + p["direct.linear.bias"][0] + omega
         slope = softplus(p["slope.linear.weight"][0] @ x + p["slope.linear.bias"][0])
         likelihood = 0.0
-        for node, weight in zip(NODES, WEIGHTS, strict=True):
+        for (node, node_z), weight in _pairs(3 if intent else 1):
             logit = p["proxies.intercept_J"] + p["proxies.loading_J"] * (mu + node)
+            log_z, direct = 0.0, g0
+            if intent:
+                served = sum(p["intent.served_K"][c] for c in columns["cluster_index"][i, :n])
+                w = p["intent.linear.weight"][0] @ x + served + node_z
+                logit = logit + p["intent.eta_J"] * w
+                direct = g0 + p["intent.gamma"] * w
+                logit_z = p["intent.signals.intercept_J"] + p["intent.signals.loading_J"] * w
+                log_z = (columns["intent_proxies"][i] * logit_z - softplus(logit_z)).sum()
             if leak:
                 logit = logit + y * p["leak.kappa_J"] * np.array([1, 0, 1])
             v = columns["outcome_proxies"][i].astype(float)
             logs = v[:2] * logit[:2] - softplus(logit[:2])
             log_p = logs.sum() + v[2] * logit[2] - np.exp(logit[2]) - gammaln(v[2] + 1)
-            outcome = expit(g0 + slope * (mu + node))
-            likelihood += weight * np.exp(log_p) * (outcome if y else 1 - outcome)
+            outcome = expit(direct + slope * (mu + node))
+            likelihood += weight * np.exp(log_p + log_z) * (outcome if y else 1 - outcome)
         total -= np.log(likelihood)
-    assert float(model(batch)["loss"]) == pytest.approx(total / len(columns["num_touches"]), rel=1e-4)
+    assert float(model(batch)["loss"].detach()) == pytest.approx(total / len(columns["num_touches"]), rel=1e-4)
+
+
+def _pairs(num_z: int) -> list[tuple[tuple[float, float], float]]:
+    """((x, z), weight) of every pair of nodes."""
+    z, weights = np.polynomial.hermite_e.hermegauss(num_z)
+    return [
+        ((a, b), u * v / weights.sum())
+        for a, u in zip(NODES, WEIGHTS, strict=True)
+        for b, v in zip(z, weights, strict=True)
+    ]
+
+
+def test_ate_x_equals_ett_where_the_outcome_depends_on_touches_through_the_mediator_alone(batch):
+    model = perturbed(ModelConfig())
+    with torch.no_grad():
+        for parameter in (model.direct.omega_K, model.direct.factor.weight, model.direct.factor.bias):
+            parameter.zero_()
+        for parameter in (model.slope.factor, model.intent.served_K, model.intent.factor):
+            parameter.zero_()
+    effects = model.effects(batch)
+    torch.testing.assert_close(effects.p_do_B, effects.p_outcome_B)
+    torch.testing.assert_close(effects.removal_effect_ate_BL, effects.removal_effect_BL)
+
+
+def test_ate_x_is_the_mean_over_sequences_that_a_user_might_have_been_served(columns):
+    """Against 20,000 sequences drawn from the fitted exposure model for one user, each with its own w_hat."""
+    model = perturbed(ModelConfig())
+    one = Batch.from_columns({k: v[3:4] for k, v in columns.items()}, SPEC)
+    effects, e = model.effects(one), model.exposure
+    with torch.no_grad():
+        generator, draws = torch.Generator().manual_seed(0), 20_000
+        e.count_mean.bias.fill_(2.5)
+        x_B = torch.randn(draws, generator=generator)
+        covariates_BD = one.covariates_BD.expand(draws, -1)
+        root_B = e.count_mean(covariates_BD).squeeze(1) + e.count_slope * x_B
+        root_B = root_B + torch.exp(e.count_log_sd) * torch.randn(draws, generator=generator)
+        logit_BK = e.popularity_K + covariates_BD @ e.taste_KD.T + x_B[:, None] * e.served_K
+        number_B = root_B.clamp_min(0).square().round().long()
+        touch_BL = torch.multinomial(torch.softmax(logit_BK, 1), int(number_B.max()), True, generator=generator)
+        kept_BL = (torch.arange(touch_BL.shape[1]) < number_B[:, None]).float()
+        counts_BK = torch.zeros_like(logit_BK).scatter_add_(1, touch_BL, kept_BL)
+        w_hat_B, _ = e(covariates_BD, counts_BK)
+        _, g0_B, slope_B = model._outcome(covariates_BD, counts_BK, w_hat_B)
+        effects = model.effects(one)
+        by_draws = model._p_outcome(effects.mu_B.expand(draws), g0_B, slope_B).mean()
+        assert float(effects.p_do_B[0]) == pytest.approx(float(by_draws), rel=0.05)
+        assert abs(float(effects.p_outcome_B[0] / by_draws) - 1) > 0.1  # not that of the sequence served
 
 
 def test_the_exposure_likelihood_equals_a_slow_quadrature(columns, batch):

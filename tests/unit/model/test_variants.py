@@ -95,7 +95,7 @@ def test_deletion_by_subtraction_equals_encoding_again_without_the_touch(variant
 
 def _probability(model, batch, mu_B, effects):
     if hasattr(model, "quadrature"):
-        return model.quadrature.expected_sigmoid(effects.g0_B + effects.slope_B * mu_B, effects.slope_B)
+        return model._p_outcome(mu_B, effects.g0_B, effects.slope_B)
     if hasattr(model, "baseline"):
         return torch.sigmoid(model.baseline(batch.covariates_BD) + model.slope(batch.covariates_BD) * mu_B)
     return _slow_frontdoor(model, batch, mu_B)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -311,13 +312,13 @@ class EvaluationConfig:
 @dataclass(frozen=True)
 class SimulatorConfig:
     world: str = "default"
-    """One of WORLDS (their equations: simulator/worlds.py)."""
+    """One of WORLDS, or random:<k> (simulator/worlds.py, family.py; equations: mechanism.py)."""
     num_users: int = 60_000
     """Users with logs; each has one journey a night unless every slot stays empty."""
     num_nights: int = 1
     """Nights whose logs are written, the last of them ds."""
     items_per_cluster: int = 25
-    """Items of each of the 40 clusters."""
+    """Items of each of the named worlds' 40 clusters."""
     base_rate: float | None = None
     """Share of journeys followed by an upload, for which the outcome's intercept is solved; null: the world's own."""
     truth_share: float = 0.8
@@ -330,7 +331,8 @@ class SimulatorConfig:
     """Share of exposure rows written twice, as real logs have them."""
 
     def __post_init__(self) -> None:
-        _require(self.world in WORLDS, "simulator.world", f"one of {', '.join(WORLDS)}", self.world)
+        known = self.world in WORLDS or re.fullmatch("random:[0-9]+", self.world) is not None
+        _require(known, "simulator.world", f"one of {', '.join(WORLDS)}, or random:0, random:1, ...", self.world)
         for name in ("num_users", "num_nights", "items_per_cluster"):
             _require(getattr(self, name) >= 1, f"simulator.{name}", ">= 1", getattr(self, name))
         _require(self.randomised_users >= 0, "simulator.randomised_users", ">= 0", self.randomised_users)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from almmta_spark import runner, spark_tables
-from almmta_spark.simulator.write_logs import simulate
+from almmta_spark.simulator.truth import truth_error
+from almmta_spark.simulator.write_logs import simulate, world_of
 
 
 def run(night: runner.Night) -> None:
@@ -11,6 +12,8 @@ def run(night: runner.Night) -> None:
     for table, day, rows in simulate(night.spark, conf.simulator, conf.seed, night.ds):
         spark_tables.write_input(rows, conf, table, day)
         night.note(**{f"{table.name} ds={day}": spark_tables.folder(conf, table, day)})
+    error = truth_error(world_of(conf.simulator, conf.seed), conf.seed)
+    night.note(world=conf.simulator.world, truth_error=error)  # of the exact effects, as a share of their RMS
 
 
 if __name__ == "__main__":

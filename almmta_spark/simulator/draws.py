@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,10 @@ from scipy.special import expit
 from almmta_spark.simulator import hashing, signals, worlds
 from almmta_spark.simulator.hashing import Floats, Ints
 from almmta_spark.simulator.signals import SignalLaw
-from almmta_spark.simulator.worlds import World, row_sums
+from almmta_spark.simulator.world import CONTENT_LENGTH, NUM_SLOTS, World, row_sums
 
 # n users, d covariates, L slots of the lookback window (slot 0 is the newest), K clusters, E content
 
-SLOT_MICROSECONDS = int(worlds.SLOT_HOURS * 3_600_000_000)
 CALIBRATION_USERS = 65_536
 
 Bools = NDArray[np.bool_]
@@ -39,7 +39,7 @@ class NightDraw:
     item: Ints
     """(n, L) index of the item in the world."""
     age_microseconds: Ints
-    """(n, L) before index_ts, in (0, 24 h]: slot l holds ages in (2 l, 2 l + 2] hours."""
+    """(n, L) before index_ts, in (0, 24 h], newest first."""
     stimulus: Floats
     """(n, L) g_k, 0 where nothing was shown."""
     direct: Floats
@@ -62,6 +62,7 @@ class NightDraw:
         return self.age_microseconds / 3_600_000_000
 
 
+@lru_cache(maxsize=32)
 def build_world(name: str, seed: int, base_rate: float | None = None, items_per_cluster: int = 25) -> World:
     """The world with its intercept solved: a share base_rate of journeys (of users with a touch) has an outcome.
 
@@ -69,13 +70,14 @@ def build_world(name: str, seed: int, base_rate: float | None = None, items_per_
     holds, and 9 nodes of M's noise.
     """
     world = worlds.constants(name, seed, items_per_cluster)
-    law = world.mechanism
-    target = law.base_rate if base_rate is None else base_rate
+    target = world.mechanism.base_rate if base_rate is None else base_rate
     draw = draw_night(world, seed, 0, -1 - np.arange(CALIBRATION_USERS))
+    total, direct, w = row_sums(draw.stimulus), row_sums(draw.direct), draw.w[:, None]
+    world = world.fitted_to(total)
+    law = world.mechanism
     nodes, weights = law.noise.nodes(9)
-    w = draw.w[:, None]
-    m = world.mediator_mean(draw.x, row_sums(draw.stimulus)[:, None], w) + law.mediator_noise * nodes
-    logit = world.outcome_logit(draw.x, w, m, row_sums(draw.direct)[:, None])[draw.shown.any(axis=1)]
+    m = world.mediator_mean(draw.x, total[:, None], w) + law.mediator_noise * nodes
+    logit = world.outcome_logit(draw.x, w, m, direct[:, None])[draw.shown.any(axis=1)]
     return world.with_intercept(
         float(brentq(lambda a: float((expit(logit + a) * weights).sum(axis=1).mean()) - target, -40, 40))
     )
@@ -101,7 +103,7 @@ def draw_night(
     w = world.confounder_mean(x) + world.confounder_scale * law.intent.of_uniform(u[:, 0])
     occupied, cluster, item, age = _draw_touches(world, seed, night, users, x, w, uniform)
     decided, withheld = _draw_withholding(seed, night, users, occupied, experiment)
-    shown = occupied & ~(withheld[:, None] & (np.arange(worlds.NUM_SLOTS) == decided[:, None]))
+    shown = occupied & ~(withheld[:, None] & (np.arange(NUM_SLOTS) == decided[:, None]))
     age_hours = age / 3_600_000_000
     stimulus, direct = world.stimulus(x, item, age_hours, shown), world.direct(item, age_hours, shown)
     mediator = world.mediator_mean(x, row_sums(stimulus), w) + law.mediator_noise * law.noise.of_uniform(u[:, 1])
@@ -145,26 +147,25 @@ def upload_content(world: World, draw: NightDraw, seed: int, night: int) -> Floa
     origin_n = (reach_nL <= mark_n[:, None]).sum(axis=1)
     inspired = origin_n < draw.item.shape[1]
     item_n = draw.item[np.arange(len(mark_n)), np.minimum(origin_n, draw.item.shape[1] - 1)]
-    taste = draw.x[:, : worlds.CONTENT_LENGTH] / 2
+    taste = draw.x[:, :CONTENT_LENGTH] / 2
     base = np.where(inspired[:, None], world.item_content_IE[np.maximum(item_n, 0)], taste)
-    noise = hashing.normals(seed, "upload_content", night, draw.user_ids, worlds.CONTENT_LENGTH)
+    noise = hashing.normals(seed, "upload_content", night, draw.user_ids, CONTENT_LENGTH)
     return np.asarray(base + law.upload_noise * noise)
 
 
 def _draw_touches(
     world: World, seed: int, night: int, users: Ints, x: Floats, w: Floats, uniform: bool
 ) -> tuple[Bools, Ints, Ints, Ints]:
-    slots = worlds.NUM_SLOTS
+    slots = NUM_SLOTS
     p_occupied = np.full(len(users), world.p_occupied_marginal) if uniform else world.p_occupied(x, w)
     occupied = hashing.uniforms(seed, "occupied", night, users, slots) < p_occupied[:, None]
     choice = hashing.uniforms(seed, "cluster", night, users, slots)
     num = len(world.strength_K)
     cluster = (choice * num).astype(np.int64) if uniform else _choose(world.policy(world.taste_logit(x), w), choice)
-    of_cluster = hashing.uniforms(seed, "item", night, users, slots) * world.num_items_K[cluster]
+    power = world.mechanism.items.popularity_power
+    of_cluster = hashing.uniforms(seed, "item", night, users, slots) ** power * world.num_items_K[cluster]
     item = world.first_item_K[cluster] + of_cluster.astype(np.int64)
-    within = hashing.bits(seed, "time", night, users, slots) % np.uint64(SLOT_MICROSECONDS)
-    age = within.astype(np.int64) + 1 + SLOT_MICROSECONDS * np.arange(slots)
-    return occupied, cluster, item, age
+    return occupied, cluster, item, world.mechanism.clock(seed, night, users, slots)
 
 
 def _choose(p_nK: Floats, choice_nL: Floats) -> Ints:

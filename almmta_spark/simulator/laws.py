@@ -12,7 +12,10 @@ from typing import Protocol
 import numpy as np
 from scipy.special import expit, gammaincinv, ndtr, ndtri, roots_genlaguerre, stdtrit
 
-from almmta_spark.simulator.hashing import Floats
+from almmta_spark.simulator import hashing
+from almmta_spark.simulator.hashing import Floats, Ints
+
+DAY_MICROSECONDS = 86_400_000_000
 
 Quadrature = tuple[Floats, Floats]
 """Nodes and weights (which sum to 1): E f(x) = sum_q w_q f(x_q)."""
@@ -72,8 +75,8 @@ class HeavyTailed:
         return np.asarray(stdtrit(5.0, u) * np.sqrt(3 / 5))
 
     def nodes(self, num: int) -> Quadrature:
-        """Equidistant in asinh(t), where the density falls off exponentially to both sides."""
-        y = np.linspace(-4.0, 4.0, num)
+        """Equidistant in asinh(t), where the density falls off exponentially to both sides; twice as many."""
+        y = np.linspace(-4.0, 4.0, 2 * num - 1)
         weights = (1 + np.sinh(y) ** 2 / 5) ** -3 * np.cosh(y)
         return np.sinh(y) * np.sqrt(3 / 5), weights / weights.sum()
 
@@ -160,3 +163,33 @@ RATE_OF_LOG: Mapping[str, Callable[[Floats], Floats]] = {
     "softplus": lambda eta: np.logaddexp(0.0, eta),
 }
 """Mean of a count before it is capped."""
+
+
+class Clock(Protocol):
+    def __call__(self, seed: int, night: int, users: Ints, slots: int) -> Ints:
+        """(n, L) ages of the slots' touches in microseconds before index_ts, in (0, 24 h], newest first."""
+
+
+@dataclass(frozen=True)
+class SlotClock:
+    """One touch at most in each of equal slots of the day, at a uniform time in it."""
+
+    def __call__(self, seed: int, night: int, users: Ints, slots: int) -> Ints:
+        slot = DAY_MICROSECONDS // slots
+        within = hashing.bits(seed, "time", night, users, slots) % np.uint64(slot)
+        return within.astype(np.int64) + 1 + slot * np.arange(slots)
+
+
+@dataclass(frozen=True)
+class SessionClock:
+    """Touches come in a user's few sessions of the night, at exponential lags after a session's uniform start."""
+
+    sessions: int
+    lag_hours: float
+
+    def __call__(self, seed: int, night: int, users: Ints, slots: int) -> Ints:
+        start = hashing.uniforms(seed, "sessions", night, users, self.sessions)
+        which = (hashing.uniforms(seed, "session", night, users, slots) * self.sessions).astype(np.int64)
+        lag = -np.log(hashing.uniforms(seed, "time", night, users, slots)) * self.lag_hours / 24
+        day = (np.take_along_axis(start, which, axis=1) + lag) % 1.0
+        return np.sort((day * DAY_MICROSECONDS).astype(np.int64) + 1, axis=1)

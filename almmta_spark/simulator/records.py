@@ -19,7 +19,7 @@ from almmta_spark.simulator import hashing, truth
 from almmta_spark.simulator.draws import Bools, NightDraw, covariates, draw_night, upload_content
 from almmta_spark.simulator.hashing import Floats, Ints
 from almmta_spark.simulator.signals import COUNT_CAP, SignalLaw
-from almmta_spark.simulator.worlds import World
+from almmta_spark.simulator.world import World
 
 # n users, L slots, v events a user can have
 

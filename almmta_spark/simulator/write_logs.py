@@ -16,7 +16,7 @@ from almmta_spark.config import SimulatorConfig
 from almmta_spark.simulator import records
 from almmta_spark.simulator.draws import build_world
 from almmta_spark.simulator.hashing import Ints
-from almmta_spark.simulator.worlds import World
+from almmta_spark.simulator.world import World
 from almmta_spark.tables import Table
 
 USERS_AT_A_TIME = 8192
@@ -34,7 +34,7 @@ def simulate(
     """
     nights = [records.shift(ds, -n) for n in reversed(range(conf.num_nights))]
     snapshot = records.shift(nights[0], -2)
-    world = build_world(conf.world, seed, conf.base_rate, conf.items_per_cluster)
+    world = world_of(conf, seed)
     num = conf.num_users + conf.randomised_users
     parts = num_partitions or max(spark.sparkContext.defaultParallelism, -(-num // USERS_PER_PARTITION))
     users = spark.range(0, num, 1, parts)
@@ -46,6 +46,10 @@ def simulate(
             yield table, day, _rows(users, table, partial(records.table_records, world, conf, seed, nights, table, day))
     for night in nights:
         yield tables.TRUTH_CLUSTERS, night, _truth_clusters(spark, world)
+
+
+def world_of(conf: SimulatorConfig, seed: int) -> World:
+    return build_world(conf.world, seed, conf.base_rate, conf.items_per_cluster)
 
 
 def _tables(conf: SimulatorConfig) -> list[Table]:

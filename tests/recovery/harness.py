@@ -16,7 +16,8 @@ from almmta_spark.config import ModelConfig, PairsConfig, TrainingConfig
 from almmta_spark.example_spec import ExampleSpec, Signal
 from almmta_spark.examples.spec import centred_contents
 from almmta_spark.model import Batch, build
-from almmta_spark.simulator import draws, records, truth, worlds
+from almmta_spark.simulator import draws, records, truth
+from almmta_spark.simulator.world import World
 
 PAIRS = PairsConfig()
 
@@ -36,7 +37,7 @@ def simulate(
     world_name: str,
     num_users: int,
     seed: int,
-    world: worlds.World | None = None,
+    world: World | None = None,
     touch_embeddings: bool = False,
     uniform: bool = False,
     night: int = 0,

@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 
 from almmta_spark.simulator.draws import build_world
-from almmta_spark.simulator.worlds import World
+from almmta_spark.simulator.world import World
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from almmta_spark.simulator import hashing
 from almmta_spark.simulator.draws import NightDraw, draw_night
-from almmta_spark.simulator.worlds import World
+from almmta_spark.simulator.world import World
 
 WorldOf = Callable[..., World]
 

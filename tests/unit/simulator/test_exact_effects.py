@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from almmta_spark.simulator import family, laws
 from almmta_spark.simulator.draws import NightDraw, draw_night
 from almmta_spark.simulator.truth import confounder_grid, confounder_posterior, exact_effects
-from almmta_spark.simulator.worlds import World
+from almmta_spark.simulator.world import World
 
 WorldOf = Callable[..., World]
 
@@ -100,6 +101,83 @@ def test_effects_equal_those_of_brute_force(name: str, posterior: bool, world_of
         expected, error = brute_force(world, draw, n, k, *intents[n], RULES[name])
         assert abs(effects[n, k] - expected) < 4.5 * error, (n, k)
         assert error < 0.05 * abs(expected)  # or the comparison would say nothing
+
+
+NOISES = {
+    laws.Normal: lambda generator, _: generator.standard_normal(SAMPLES),
+    laws.HeavyTailed: lambda generator, _: generator.standard_t(5, SAMPLES) * np.sqrt(0.6),
+    laws.SkewedGamma: lambda generator, law: (generator.gamma(law.shape, 1, SAMPLES) - law.shape) / law.shape**0.5,
+    laws.TwoPoint: lambda generator, law: two_point(generator.random(SAMPLES) < law.p_high, law.p_high),
+}
+LINKS = {
+    "log1p": lambda s, _: np.log(1 + s),
+    "hill": lambda s, h: s**h / (1 + s**h),
+    "root": lambda s, p: s**p,
+    "one_minus_exp": lambda s, _: 1 - np.exp(-s),
+}
+
+
+def two_point(high: np.ndarray, p: float) -> np.ndarray:
+    return (high - p) / np.sqrt(p * (1 - p))
+
+
+def brute_force_of_the_family(world: World, draw: NightDraw, n: int, k: int) -> tuple[float, float]:
+    """ETT of touch k of user n and its standard error, by importance weights, in a world with its own mechanism."""
+    law, x = world.mechanism, draw.x[n]
+    v, eps = (
+        NOISES[type(noise)](np.random.default_rng([n, i]), noise) for i, noise in enumerate((law.intent, law.noise))
+    )
+    w = 0.3 * x[0] + np.sqrt(0.91) * v
+    x_of_m, x_of_y = x[law.own_covariates[0]], x[law.own_covariates[1]]
+    p_slot = law.busy[0] + law.busy[1] * sigmoid(0.4 * x_of_y + 0.25 * law.confounding * w)
+    taste = law.taste * world.content_KE @ x[:4] + world.popularity_K
+    softmax = np.exp(taste[:, None] + law.confounding * np.outer(world.served_K, w))
+    softmax /= softmax.sum(axis=0)
+    shown = np.nonzero(draw.shown[n])[0]
+    served = (1 - law.exploration) * softmax[draw.cluster[n, shown]] + law.exploration / law.num_clusters
+    weight = p_slot ** len(shown) * (1 - p_slot) ** (12 - len(shown)) * served.prod(axis=0)
+
+    def p_outcome(skip: int) -> np.ndarray:
+        total = 0.0
+        for slot in set(shown) - {skip}:
+            item, hours = draw.item[n, slot], draw.age_microseconds[n, slot] / 3.6e9
+            if isinstance(law.decay, laws.PowerDecay):
+                left = (1 + hours / law.decay.scale_hours) ** -law.decay.exponent
+            else:
+                left = law.decay.factor ** (hours / 2)
+            taste_for_it = 2 * sigmoid(law.modulation * x[:4] @ world.modulation_KE[draw.cluster[n, slot]])
+            total += world.item_strength_I[item] * taste_for_it * left
+        inspired = LINKS[law.link.shape](abs(total) / law.link.scale, law.link.power) * np.sign(total)
+        m = law.link.gain * inspired + 0.3 * x_of_m + law.mediator_shift + law.mediator_noise * eps
+        slope = law.slope * np.exp(law.heterogeneity * np.tanh(x_of_m))
+        logit = world.intercept + slope * m + law.outcome_intent * w + 0.5 * x_of_y + law.interaction * m * w
+        return sigmoid(logit)
+
+    gain = p_outcome(-1) - p_outcome(k)
+    estimate = (weight * gain).sum() / weight.sum()
+    return float(estimate), float(np.sqrt((weight**2 * (gain - estimate) ** 2).sum()) / weight.sum())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 4])
+def test_effects_of_a_drawn_world_equal_those_of_brute_force(number: int, world_of: WorldOf) -> None:
+    """Between them the five have every law of W and of the noise, every link and both decays."""
+    world = world_of(f"random:{number}", 0, 0.05)
+    draw = draw_night(world, 0, 1, np.arange(8))
+    ett = exact_effects(world, draw)[0]
+    touches = [(int(n), int(k)) for n, k in np.argwhere(ett != 0)][:12]
+    for n, k in touches:
+        expected, error = brute_force_of_the_family(world, draw, n, k)
+        assert abs(ett[n, k] - expected) < 4.5 * error + 0.002 * abs(expected), (n, k)
+        assert error < 0.08 * abs(expected)
+
+
+def test_the_five_drawn_worlds_have_every_law_between_them() -> None:
+    drawn = [family.mechanism(k) for k in range(5)]
+    assert {m.link.shape for m in drawn} == set(LINKS)
+    assert {type(m.intent) for m in drawn} == {laws.Normal, laws.HeavyTailed, laws.TwoPoint}
+    assert {type(m.noise) for m in drawn} == {laws.Normal, laws.HeavyTailed, laws.SkewedGamma}
+    assert {type(m.decay) for m in drawn} == {laws.ExponentialDecay, laws.PowerDecay}
 
 
 def test_touches_that_discourage_have_negative_effects(world_of: WorldOf) -> None:

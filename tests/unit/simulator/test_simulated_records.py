@@ -14,7 +14,7 @@ from almmta_spark import tables
 from almmta_spark.config import SimulatorConfig
 from almmta_spark.simulator import records
 from almmta_spark.simulator.draws import draw_night, upload_content
-from almmta_spark.simulator.worlds import World
+from almmta_spark.simulator.world import World
 
 WorldOf = Callable[..., World]
 

@@ -10,7 +10,7 @@ import pytest
 from almmta_spark import config
 from almmta_spark.simulator import hashing, worlds
 from almmta_spark.simulator.draws import draw_night
-from almmta_spark.simulator.worlds import World
+from almmta_spark.simulator.world import World
 
 SEEDS = range(60)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from almmta_spark import runner, spark_tables
+from almmta_spark.config import SignalConfig
+from almmta_spark.simulator import worlds
 from almmta_spark.simulator.truth import truth_error
 from almmta_spark.simulator.write_logs import simulate, world_of
 
@@ -14,6 +18,11 @@ def run(night: runner.Night) -> None:
         night.note(**{f"{table.name} ds={day}": spark_tables.folder(conf, table, day)})
     error = truth_error(world_of(conf.simulator, conf.seed), conf.seed)
     night.note(world=conf.simulator.world, truth_error=error)  # of the exact effects, as a share of their RMS
+
+
+def declared_signals(world: str) -> Mapping[str, SignalConfig]:
+    """conf.signals of a platform that is this world: roles, kinds, and the anchors that it declares."""
+    return worlds.signals_of(world)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ from pyspark.sql import SparkSession
 
 from almmta_spark import config, runner, spark_tables, storage, tables
 from almmta_spark.config import Config
-from almmta_spark.study import page, records, results
+from almmta_spark.study import effects, page, records, results, specs
 from almmta_spark.study.progress import Progress, duration
-from almmta_spark.study.records import Key
+from almmta_spark.study.records import Key, Record
 from almmta_spark.study.results import NightResults, Results
 from jobs import (
     attribute,
@@ -36,6 +37,7 @@ from jobs import (
     evaluate,
     fit_propensity,
     ingest,
+    refit,
     simulate,
     train,
 )
@@ -53,6 +55,9 @@ STAGES: dict[str, tuple[runner.Stage, float]] = {
     "evaluate": (evaluate.run, 0.17),
 }
 """The night's stages and their share of its time."""
+TO_EXAMPLES = ("simulate", "ingest", "build_journeys", "fit_propensity", "build_pairs", "build_examples")
+FITTED_TWICE = ("latent", "backdoor")
+"""Models whose seed_stability is measured, by one more fit."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ def main() -> None:
     args = parse_args()
     try:
         base = config.load(args.conf, args.overrides)
-        methods = known_methods(args.methods)
+        methods = known_methods(args.methods, base)
         code = results.code_digest(Path(__file__).parents[1])
         kept = Results(Path(base.warehouse, "results"))
         keys = [Key(*what) for what in itertools.product(args.worlds, args.n, args.seeds)]
@@ -91,7 +96,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--worlds", nargs="+", default=["default", "hard"], metavar="WORLD", help="simulator.world (default hard)")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="of worlds, users and fits (0 1 2)")
     add("--n", nargs="+", type=int, default=[60_000], metavar="USERS", help="users a night; several: a curve (60000)")
-    add("--methods", nargs="+", default=["all"], metavar="METHOD", help=f"all, or out of {', '.join(ALL_METHODS)}")
+    methods = f"all, or out of {', '.join(ALL_METHODS)}; with settings of its own: latent:exposure_factor=false"
+    add("--methods", nargs="+", default=["all"], metavar="METHOD", help=methods)
     add("--conf", default="conf/truth.yaml", metavar="FILE", help="YAML settings (%(default)s)")
     add("--set", dest="overrides", action="append", default=[], metavar="key=value", help="override any config key")
     add("--report", default="reports", metavar="DIR", help="where truth.json and truth.md go (%(default)s)")
@@ -103,14 +109,19 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 ALL_METHODS = (*(v for v in config.VARIANTS if v != "paper"), *config.BASELINES)
 
 
-def known_methods(asked: Sequence[str]) -> tuple[str, ...]:
-    """The methods asked for, all where one is `all`, models first. ValueError for a name nobody declared."""
+def known_methods(asked: Sequence[str], base: Config) -> tuple[str, ...]:
+    """The methods asked for, all where one is `all`, models first; beside one with settings the same without.
+
+    ValueError for a name nobody declared.
+    """
     known = (*config.VARIANTS, *config.BASELINES)
-    unknown = sorted(set(asked) - {"all", *known})
+    plain, with_settings = specs.split(asked)
+    unchanged = [specs.unchanged(specs.parse(text, base).variant) for text in with_settings]
+    unknown = sorted(set(plain) - {"all", *known})
     if unknown:
         raise ValueError(f"--methods must be `all` or out of {', '.join(known)}, got {unknown[0]!r}")
-    wanted = {*asked, *(ALL_METHODS if "all" in asked else ())}
-    return tuple(m for m in known if m in wanted)
+    wanted = {*plain, *(ALL_METHODS if "all" in plain else ())}
+    return (*(m for m in known if m in wanted), *dict.fromkeys([*unchanged, *with_settings]))
 
 
 def to_do(key: Key, base: Config, methods: Sequence[str], code: str, kept: Results) -> list[Task]:
@@ -127,7 +138,12 @@ def to_do(key: Key, base: Config, methods: Sequence[str], code: str, kept: Resul
 
 def night_conf(key: Key, base: Config) -> Config:
     """The settings of one night: its world, its size, its seed."""
-    return replace(base, seed=key.seed, simulator=replace(base.simulator, world=key.world, num_users=key.n))
+    return replace(
+        base,
+        seed=key.seed,
+        signals=simulate.declared_signals(key.world),
+        simulator=replace(base.simulator, world=key.world, num_users=key.n),
+    )
 
 
 def with_methods(conf: Config, methods: Sequence[str]) -> Config:
@@ -141,10 +157,37 @@ def with_methods(conf: Config, methods: Sequence[str]) -> Config:
     )
 
 
+def steps(task: Task) -> dict[str, tuple[runner.Stage, float]]:
+    """What the task's methods need of the night: all of it, or its examples alone, and further fits."""
+    plain, with_settings = specs.split(task.methods)
+    twice = [m for m in plain if m in FITTED_TWICE]
+    wanted = STAGES if plain else {name: STAGES[name] for name in TO_EXAMPLES}
+    if not (twice or with_settings):
+        return wanted
+    return wanted | {"further_fits": (partial(further_fits, task, twice, with_settings), 0.1)}
+
+
+def further_fits(task: Task, twice: Sequence[str], with_settings: Sequence[str], night: runner.Night) -> None:
+    """Fits models a second time with another seed, and methods with settings of their own; notes what they say."""
+    spark, conf = night.spark, night.conf
+    found = refit.sample(spark, conf, night.ds)
+    again = [refit.Fit(specs.parse(m, conf), conf, conf.seed + 1) for m in twice]
+    others = [refit.Fit(specs.parse(m, conf), conf, conf.seed) for m in with_settings]
+    fitted = refit.fit(spark, night.ds, night.model_folder("_further"), [*again, *others])
+    figures: list[tuple[str, str, float]] = []
+    for one, result in zip(again, fitted[: len(again)], strict=True):
+        both = [found.effects(folder) for folder in (night.model_folder(one.spec.variant), result.output_dir)]
+        figures += [(one.spec.name, *item) for item in effects.seed_stability(both, found.cluster_N).items()]
+    for one, result in zip(others, fitted[len(again) :], strict=True):
+        errors = effects.against_truth(found.effects(result.output_dir), found.ett_N, found.journey_N, found.group_N)
+        figures += [(one.spec.name, *item) for item in errors.items()]
+    night.note(figures=figures)
+
+
 def run(tasks: Sequence[Task], code: str, kept: Results, keep_tables: bool) -> None:
     """The nights one after the other in one Spark session; each one's figures are kept when it is done."""
     spark = runner.session(tasks[0].conf, "truth")
-    progress = Progress([(task.key, [(name, share) for name, (_, share) in STAGES.items()]) for task in tasks])
+    progress = Progress([(task.key, [(name, share) for name, (_, share) in steps(task).items()]) for task in tasks])
     for number, task in enumerate(tasks):
         seconds = run_night(spark, task, number, progress)
         kept.add(NightResults(task.key, task.digest, code, task.methods, seconds, figures(spark, task)))
@@ -158,7 +201,7 @@ def run_night(spark: SparkSession, task: Task, number: int, progress: Progress) 
     """The night's stages but for those an earlier run has ended; the seconds they all took."""
     earlier = {m["stage"]: m["seconds"] for m in runner.manifests(spark, task.conf, DS)}
     total = 0.0
-    for name, (stage, _) in STAGES.items():
+    for name, (stage, _) in steps(task).items():
         if name in earlier:
             total += earlier[name]
             progress.done(number, name, None)
@@ -170,12 +213,18 @@ def run_night(spark: SparkSession, task: Task, number: int, progress: Progress) 
     return total
 
 
-def figures(spark: SparkSession, task: Task) -> tuple[records.Record, ...]:
-    """The night's small tables as records of the methods asked for."""
-    truth, auuc, checks = (
-        rows(spark, task.conf, table) for table in (tables.TRUTH_METRICS, tables.AUUC_BY_BUCKET, tables.DIAGNOSTICS)
-    )
-    found = records.of_night(task.key, truth, auuc, checks)
+def figures(spark: SparkSession, task: Task) -> tuple[Record, ...]:
+    """The night's small tables and the further fits as records of the methods asked for."""
+    manifests = {m["stage"]: m for m in runner.manifests(spark, task.conf, DS)}
+    found: list[Record] = []
+    if "evaluate" in manifests:
+        small = (tables.TRUTH_METRICS, tables.AUUC_BY_BUCKET, tables.DIAGNOSTICS)
+        found += records.of_night(task.key, *(rows(spark, task.conf, table) for table in small))
+    further = manifests.get("further_fits", {}).get("notes", {}).get("figures", [])
+    found += [
+        Record(task.key.world, task.key.n, task.key.seed, method, metric, None, value)
+        for method, metric, value in further
+    ]
     return tuple(r for r in found if r.method in (*task.methods, records.NIGHT, "truth"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from almmta_spark.study import goals
+from almmta_spark.study import goals, specs
 from almmta_spark.study.goals import RATIO, RMSE, SPEARMAN, Goal
 from almmta_spark.study.records import Found, Mean, Record
 
@@ -39,7 +39,9 @@ def page(records: Iterable[Record], facts: Sequence[str] = ()) -> str:
         _goals(found),
         *(_buckets(found, world, n) for world, n in _main_nights(found)),
         _worlds(found),
+        _settings(found),
         _curve(found),
+        _stability(found),
         _diagnostics(found),
     ]
     return "\n".join("\n".join([*part, ""]) for part in parts if part)
@@ -75,7 +77,7 @@ def _methods(found: Found, world: str, n: int) -> list[str]:
 
 def _of(found: Found, world: str, n: int) -> list[str]:
     """Methods with an error against the truth, ours first."""
-    methods = found.distinct("method", world=world, n=n, metric=RMSE)
+    methods, _ = specs.split(found.distinct("method", world=world, n=n, metric=RMSE))
     return sorted(methods, key=lambda m: (_rank(ORDER, m), m))
 
 
@@ -161,6 +163,67 @@ def _curve(found: Found) -> list[str]:
         rows = [[f"`{m}`", *(cell(found.mean(world, n, m, RMSE)) for n in sizes)] for m in methods]
         lines += ["", f"### {world}", "", *_table(["method", *(f"{n:,} users" for n in sizes)], rows)]
     return ["## Relative RMSE against the number of users", *lines] if lines else []
+
+
+def _settings(found: Found) -> list[str]:
+    """Methods with settings of their own beside the same without: what a part, or a setting, is worth."""
+    metrics = (SPEARMAN, RMSE, RATIO, AUUC)
+    rows = []
+    for world, n in _main_nights(found):
+        _, changed = specs.split(found.distinct("method", world=world, n=n, metric=RMSE))
+        for method in sorted(changed):
+            cells = [cell(found.mean(world, n, method, m)) for m in metrics]
+            rows.append([world, f"{n:,}", f"`{method.removesuffix(':')}`", *cells])
+    if not rows:
+        return []
+    text = [
+        "The settings after the colon changed, everything else as in the first row of the model; all of them fitted on",
+        "the same examples and measured on one sample of journeys.",
+    ]
+    head = ["world", "users", "fit", *(METRICS[m] for m in metrics)]
+    return ["## With and without", "", *text, "", *_table(head, rows)]
+
+
+MOVES = {
+    "moves/seed": "another seed of the fit",
+    "moves/order": "another order of the rows",
+    "moves/night": "the next night's logs",
+    "moves/policy": "logs of another policy",
+}
+"""What stability is measured against, and in words."""
+
+
+def _stability(found: Found) -> list[str]:
+    """How far the clusters' mean effects move when what should not matter changes."""
+    lines: list[str] = []
+    for world in found.distinct("world"):
+        for n in found.distinct("n", world=world):
+            lines += _stability_table(found, world, n)
+    if not lines:
+        return []
+    text = [
+        "The same journeys scored by two fits. A figure is the root mean square over clusters of the change of their",
+        "mean effect, as a share of the root mean square of these means: 0, nothing moves. The other policy is that of",
+        "world `hard`, with the same strengths. With pairs drawn at another matching threshold the effects of a model",
+        "that learns from pairs should hold too: where they move with it, pairs select on the outcome.",
+    ]
+    return ["## Stability", "", *text, *lines]
+
+
+def _stability_table(found: Found, world: str, n: int) -> list[str]:
+    metrics = [m for m in found.distinct("metric", world=world, n=n) if m.startswith("moves/")]
+    shown = [m for m in MOVES if m in metrics] + sorted(m for m in metrics if m not in MOVES)
+    methods = [m for m in found.distinct("method", world=world, n=n) if _has(found, world, n, m, shown)]
+    if not shown:
+        return []
+    heads = [MOVES.get(m, m.removeprefix("moves/")) for m in shown]
+    rows = [[f"`{m}`", *(cell(found.mean(world, n, m, what)) for what in shown)] for m in methods]
+    return ["", f"{world}, {n:,} users:", "", *_table(["method", *heads], rows)]
+
+
+def _has(found: Found, world: str, n: int, method: str, metrics: Iterable[str]) -> bool:
+    """Whether the method has any of the figures."""
+    return any(found.mean(world, n, method, m) for m in metrics)
 
 
 def _diagnostics(found: Found) -> list[str]:

@@ -92,3 +92,20 @@ def test_checks_that_warned_are_counted_by_world():
     rows += [Record("default", 60_000, s, "night", "fires/overlap", None, 0.0) for s in (0, 1, 2)]
     cells = table(page.page([*records(latent=0.2), *rows]), "## Diagnostics")
     assert cells[2:] == [["leak", "2 of 3"]]
+
+
+def test_methods_with_settings_stand_apart_beside_the_same_without():
+    rows = [*records(latent=0.2), *records(**{"latent:": 0.21, "latent:sparsity=0": 0.4})]
+    text = page.page(rows)
+    assert [row[0] for row in table(text, "## default")[2:]] == ["`latent`", "goal for `latent`"]
+    cells = table(text, "## With and without")
+    assert [row[2] for row in cells[2:]] == ["`latent`", "`latent:sparsity=0`"]
+    assert cells[3][3:] == ["", "0.405 ± 0.007", "", ""]
+
+
+def test_stability_shows_what_moved_the_clusters_of_each_method():
+    rows = [Record("default", 60_000, 0, m, "moves/policy", None, v) for m, v in (("latent", 0.1), ("backdoor", 0.9))]
+    rows += [Record("default", 60_000, 0, "paper", "moves/pairs", None, 0.2)]
+    cells = table(page.page([*records(latent=0.2), *rows]), "## Stability")
+    assert cells[0] == ["method", "logs of another policy", "pairs"]
+    assert cells[2:] == [["`latent`", "0.100", ""], ["`backdoor`", "0.900", ""], ["`paper`", "", "0.200"]]

@@ -1,0 +1,116 @@
+"""What `make truth` runs, and what it does not run again. No Spark: the stages are stand-ins."""
+
+from dataclasses import replace
+
+import pytest
+
+from almmta_spark import config, runner
+from almmta_spark.study.progress import Progress
+from almmta_spark.study.records import Key, Record
+from almmta_spark.study.results import NightResults, Results
+from jobs import truth
+
+KEY = Key("leak_y", 5000, 3)
+
+
+@pytest.fixture
+def base():
+    return config.load("conf/truth.yaml")
+
+
+@pytest.fixture
+def kept(tmp_path):
+    return Results(tmp_path)
+
+
+def task(base, kept, *methods):
+    found = truth.to_do(KEY, base, truth.known_methods(methods, base), "code", kept)
+    return found[0] if found else None
+
+
+def keep(kept, night, figures=()):
+    kept.add(NightResults(night.key, night.digest, "code", night.methods, 1.0, tuple(figures)))
+
+
+def test_a_night_has_its_world_its_size_its_seed_and_the_signals_the_world_declares(base):
+    conf = truth.night_conf(KEY, base)
+    assert (conf.simulator.world, conf.simulator.num_users, conf.seed) == ("leak_y", 5000, 3)
+    assert [name for name, signal in conf.signals.items() if signal.anchor] == ["template_save", "draft_edit"]
+
+
+def test_all_is_every_method_but_the_paper_with_the_nights_own_settings(base):
+    methods = truth.known_methods(["all"], base)
+    assert {"latent", "backdoor", *config.BASELINES} <= set(methods)
+    assert "paper" not in methods
+    assert truth.known_methods(["all", "paper"], base).count("paper") == 1
+
+
+def test_a_method_with_settings_brings_the_same_without(base):
+    assert truth.known_methods(["linear", "latent:sparsity=0"], base) == ("linear", "latent:", "latent:sparsity=0")
+
+
+def test_an_unknown_method_is_refused_by_name(base):
+    with pytest.raises(ValueError, match="'gradient'"):
+        truth.known_methods(["gradient"], base)
+
+
+def test_what_is_done_is_not_run_again_and_what_is_missing_is(base, kept):
+    first = task(base, kept, "latent", "linear")
+    keep(kept, first)
+    assert task(base, kept, "linear", "latent") is None
+    rest = task(base, kept, "latent", "linear", "backdoor")
+    assert rest.methods == ("backdoor",)
+    assert rest.conf.training.variants == ("backdoor",)
+    assert rest.conf.attribution.baselines == ()
+
+
+def test_other_settings_or_other_code_are_not_done(base, kept):
+    keep(kept, task(base, kept, "latent"))
+    other = replace(base, training=replace(base.training, epochs=2))
+    assert task(other, kept, "latent") is not None
+    assert truth.to_do(KEY, base, ("latent",), "other code", kept)
+
+
+def test_a_night_of_other_methods_settings_or_code_has_another_warehouse(base, kept):
+    other = replace(base, training=replace(base.training, epochs=2))
+    nights = [task(base, kept, "latent"), task(base, kept, "backdoor"), task(other, kept, "latent")]
+    nights += truth.to_do(KEY, base, ("latent",), "other code", kept)
+    assert len({night.conf.warehouse for night in nights}) == 4
+    assert task(base, kept, "latent").conf.warehouse == nights[0].conf.warehouse
+
+
+def test_a_night_of_settings_alone_ends_with_its_examples_and_further_fits(base, kept):
+    assert list(truth.steps(task(base, kept, "latent:sparsity=0"))) == [*truth.TO_EXAMPLES, "further_fits"]
+    assert list(truth.steps(task(base, kept, "linear"))) == list(truth.STAGES)
+    assert list(truth.steps(task(base, kept, "latent"))) == [*truth.STAGES, "further_fits"]
+
+
+def test_a_killed_night_goes_on_after_the_stages_it_has_ended(base, kept, monkeypatch):
+    night, ran = task(base, kept, "linear"), []
+
+    def run_stage(of, stage):
+        ran.append(of.stage)
+        return {"seconds": 2.0}
+
+    monkeypatch.setattr(runner, "run_stage", run_stage)
+    monkeypatch.setattr(runner, "manifests", lambda *_: [{"stage": "simulate", "seconds": 5.0}])
+    progress = Progress([(KEY, [(name, share) for name, (_, share) in truth.steps(night).items()])])
+    assert truth.run_night(None, night, 0, progress) == 5.0 + 2.0 * len(ran)
+    assert ran == [name for name in truth.STAGES if name != "simulate"]
+    assert progress.seconds_left() == 0
+
+
+def test_the_report_holds_the_nights_of_these_settings_and_this_code_alone(base, kept, tmp_path, capsys):
+    mine = task(base, kept, "latent")
+    error = Record(*(KEY.world, KEY.n, KEY.seed), "latent", "relative_rmse", None, 0.3)
+    keep(kept, mine, [error])
+    keep(kept, replace(mine, digest="0" * 64), [replace(error, value=9.0)])
+    truth.write(kept, base, "code", tmp_path / "reports")
+    assert truth.records.read(tmp_path / "reports/truth.json") == [error]
+    assert "0.300" in (tmp_path / "reports/truth.md").read_text()
+    assert "9.000" not in capsys.readouterr().out
+
+
+def test_a_report_of_nothing_says_what_to_do(base, kept, tmp_path):
+    with pytest.raises(ValueError, match="run `make truth` without --page"):
+        truth.write(kept, base, "code", tmp_path)

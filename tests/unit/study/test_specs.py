@@ -1,0 +1,41 @@
+"""Methods with settings of their own, as one word."""
+
+import pytest
+
+from almmta_spark.config import Config
+from almmta_spark.study import specs
+
+
+def test_settings_go_to_the_model_or_to_training_and_the_rest_is_as_in_conf():
+    spec = specs.parse("latent:exposure_factor=false,epochs=3,dense_lr=1e-3", Config())
+    assert spec.variant == "latent"
+    assert (spec.model.exposure_factor, spec.training.epochs, spec.training.dense_lr) == (False, 3, 0.001)
+    assert spec.model.embedding_dim == Config().model.embedding_dim
+
+
+def test_no_settings_is_the_variant_as_it_is():
+    for text in ("paper", specs.unchanged("paper")):
+        spec = specs.parse(text, Config())
+        assert (spec.variant, spec.model, spec.training) == ("paper", Config().model, Config().training)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("markov:order=2", "begins with one of"),
+        ("latent:warehouse=x", "'warehouse=x' in 'latent:warehouse=x'"),
+        ("latent:epochs", "key=value"),
+        ("latent:epochs=0", r"training\.epochs must be >= 1"),
+        ("latent:epochs=soon", r"training\.epochs must be int"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused_by_name(text, message):
+    with pytest.raises(ValueError, match=message):
+        specs.parse(text, Config())
+
+
+def test_methods_part_into_plain_ones_and_those_with_settings():
+    assert specs.split(["latent", "latent:", "linear", "paper:hidden=8"]) == (
+        ["latent", "linear"],
+        ["latent:", "paper:hidden=8"],
+    )

@@ -20,7 +20,19 @@ import yaml
 
 ROLES = ("outcome_proxy", "intent_proxy")
 KINDS = ("binary", "count")
-VARIANTS = ("latent", "paper", "backdoor")
+VARIANTS = (
+    "latent",
+    "paper",
+    "paper_lambda_0",
+    "paper_lambda_1",
+    "paper_lambda_5",
+    "backdoor",
+    "backdoor_ipw",
+    "balanced",
+    "doubly_robust",
+    "attention",
+    "shapley_model",
+)
 """Models there are, for training.variants."""
 BASELINES = ("first_touch", "last_touch", "linear", "time_decay", "position_based", "markov", "shapley")
 """Methods of baselines/, in the order in which the README explains them."""
@@ -181,6 +193,8 @@ class ModelConfig:
     """paper: weight of InfoNCE on matched pairs."""
     contrastive_temperature: float = 0.1
     """paper: temperature of InfoNCE."""
+    balance_weight: float = 1.0
+    """balanced: strength of the reversed gradient of the adversary that reads the touches' clusters off the user."""
     use_ipw: bool = False
     """paper: weigh examples by clipped stabilised weights (the effective sample size is logged)."""
     frontdoor_neighbours: str = "match"
@@ -188,7 +202,7 @@ class ModelConfig:
     num_neighbours: int = 8
     """paper: T' per journey in the front-door sum."""
     hidden: int = 32
-    """paper and backdoor: width of the heads."""
+    """Every variant but latent: width of the heads; attention: of its states."""
 
     def __post_init__(self) -> None:
         for name in ("embedding_dim", "num_decays", "quadrature_nodes", "intent_nodes", "num_neighbours", "hidden"):
@@ -198,6 +212,7 @@ class ModelConfig:
         _require(0 <= self.rho_init <= 1, "model.rho_init", "in [0, 1]", self.rho_init)
         _require(self.adversary_weight >= 0, "model.adversary_weight", ">= 0", self.adversary_weight)
         _require(self.adversary_target in ("outcome",), "model.adversary_target", "outcome", self.adversary_target)
+        _require(self.balance_weight >= 0, "model.balance_weight", ">= 0", self.balance_weight)
         _require(self.contrastive_weight >= 0, "model.contrastive_weight", ">= 0", self.contrastive_weight)
         _require(self.contrastive_temperature > 0, "model.contrastive_temperature", "> 0", self.contrastive_temperature)
         _require(

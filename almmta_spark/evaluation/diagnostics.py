@@ -105,8 +105,8 @@ def negative_control_checks(t_values: Mapping[str, float]) -> Iterator[Check]:
             abs(t),
             3.0,
             "What the outcome proxies say beyond touches and covariates goes with intent proxies from before them "
-            f"(t = {t:+.1f}): the intent leaks into the proxies or into the mediator, and effects carry it. Let the model "
-            "take the intent out, or drop the proxies that intenders show without having been inspired.",
+            f"(t = {t:+.1f}): the intent leaks into the proxies or into the mediator, and effects carry it. Let the "
+            "model take the intent out, or drop the proxies that intenders show without having been inspired.",
         )
 
 

@@ -1,11 +1,17 @@
-"""Variant `backdoor`: what adjusting for X alone gives. Same encoder, no mediator, no proxies; a baseline.
+"""Variants `backdoor` and `backdoor_ipw`: what adjusting for X alone gives. Same encoder, no mediator, no proxies.
 
     logit p(Y | T, X) = base rate + MLP(X) + b(X) mu(T, X),     removal_effect_k = sig(T) - sig(T without k)
 
-Biased wherever a hidden intent drives both touches and uploads (METHOD section 1). B journeys, L touchpoints.
+`backdoor` is the outcome regression (the g-formula, Robins 1986). `backdoor_ipw` weighs its rows by the mean of their
+touches' clipped, stabilised weights (Robins, Hernan & Brumback 2000): inverse propensity for what X explains of
+exposure. Both are biased wherever a hidden intent drives touches and uploads (METHOD section 1).
+
+B journeys, L touchpoints.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +21,7 @@ from almmta_spark.example_spec import ExampleSpec
 from almmta_spark.model import initialise, losses
 from almmta_spark.model.batch import Batch
 from almmta_spark.model.effects import Effects, from_probabilities
-from almmta_spark.model.encoder import StimulusEncoder
+from almmta_spark.model.encoder import Stimuli, StimulusEncoder
 from almmta_spark.model.mediator import MediatorMean
 from almmta_spark.model.outcome import Slope, base_logit
 from almmta_spark.model.quadrature import full_precision
@@ -38,10 +44,14 @@ class Head(nn.Module):
         return value.float()
 
 
+LogitOfSums = Callable[[Tensor, Tensor | None], Tensor]
+"""The outcome's logit as a function of the stimulus sums of a journey, [B], or of parts of it, [B, n]."""
+
+
 class BackdoorModel(nn.Module):
     def __init__(self, spec: ExampleSpec, conf: ModelConfig) -> None:
         super().__init__()
-        self.num_rows, self.sparsity = spec.num_training, conf.sparsity
+        self.num_rows, self.sparsity, self.use_ipw = spec.num_training, conf.sparsity, conf.use_ipw
         self.encoder = StimulusEncoder(spec, conf)
         self.mediator = MediatorMean(spec, conf)
         self.slope = Slope(spec)
@@ -60,29 +70,36 @@ class BackdoorModel(nn.Module):
 
     def forward(self, batch: Batch, progress: float = 1.0, weight_B: Tensor | None = None) -> dict[str, Tensor]:
         """Mean loss over the batch's rows, weighed by weight_B (None: all 1), and its terms; progress is not used."""
-        stimuli, baseline_B = self.encoder(batch), self.baseline(batch.covariates_BD)
+        stimuli, logit = self._encode(batch)
         with full_precision(batch.age_BL):
-            mu_B = self.mediator(batch.covariates_BD, *stimuli.total())
-            logit_B = self._logit(batch, baseline_B, mu_B)
-            terms = {
-                "nll": losses.mean(losses.bernoulli_nll(logit_B, batch.outcome_B), weight_B),
-                "sparsity": losses.sparsity_cost(stimuli.mean_K, self.sparsity, self.num_rows),
-            }
-        return losses.total(terms)
+            return self._losses(batch, stimuli, logit(*stimuli.total()), weight_B)
 
     @torch.no_grad()
     def effects(self, batch: Batch) -> Effects:
         """Deletion effects on p(Y | T, X), all from one encoding."""
-        stimuli, baseline_B = self.encoder(batch), self.baseline(batch.covariates_BD)
+        stimuli, logit = self._encode(batch)
         with full_precision(batch.age_BL):
-            mu_B = self.mediator(batch.covariates_BD, *stimuli.total())
-            deleted_BL = self.mediator(batch.covariates_BD, *stimuli.without_each())
-            p_outcome_B = torch.sigmoid(self._logit(batch, baseline_B, mu_B))
-            p_deleted_BL = torch.sigmoid(self._logit(batch, baseline_B, deleted_BL))
+            p_outcome_B = torch.sigmoid(logit(*stimuli.total()))
+            p_deleted_BL = torch.sigmoid(logit(*stimuli.without_each()))
         return from_probabilities(p_outcome_B, p_deleted_BL, batch.mask_BL, p_outcome_B, p_deleted_BL)
 
-    def _logit(self, batch: Batch, baseline_B: Tensor, mu: Tensor) -> Tensor:
-        slope_B = self.slope(batch.covariates_BD)
-        if mu.ndim == 1:
-            return baseline_B + slope_B * mu
-        return baseline_B[:, None] + slope_B[:, None] * mu
+    def _encode(self, batch: Batch) -> tuple[Stimuli, LogitOfSums]:
+        stimuli, baseline_B = self.encoder(batch), self.baseline(batch.covariates_BD)
+
+        def logit(positive: Tensor, signed: Tensor | None) -> Tensor:
+            mu, slope_B = self.mediator(batch.covariates_BD, positive, signed), self.slope(batch.covariates_BD)
+            lifted: Tensor = baseline_B + slope_B * mu if mu.ndim == 1 else baseline_B[:, None] + slope_B[:, None] * mu
+            return lifted
+
+        return stimuli, logit
+
+    def _losses(
+        self, batch: Batch, stimuli: Stimuli, logit_B: Tensor, weight_B: Tensor | None, **more: Tensor
+    ) -> dict[str, Tensor]:
+        ipw_B = losses.touch_weight(batch) if self.use_ipw else torch.ones_like(logit_B)
+        terms = {
+            "nll": losses.mean(ipw_B * losses.bernoulli_nll(logit_B, batch.outcome_B), weight_B),
+            "sparsity": losses.sparsity_cost(stimuli.mean_K, self.sparsity, self.num_rows),
+            **more,
+        }
+        return losses.total(terms) | {"effective_sample_share": losses.effective_sample_share(ipw_B)}

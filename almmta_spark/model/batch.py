@@ -56,6 +56,14 @@ class Batch:
     def size(self) -> int:
         return int(self.outcome_B.shape[0])
 
+    def rows(self, index: Tensor) -> Batch:
+        """The journeys of an index, in its order."""
+        chosen: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            chosen[field.name] = value if value is None else value[index]
+        return Batch(**chosen)
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on another device."""
         moved: dict[str, Any] = {}

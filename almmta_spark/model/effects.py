@@ -31,6 +31,8 @@ class Effects:
     """E[eps | Y', T, X], of the mediator's noise."""
     intent_residual_B: Tensor | None = None
     """E[z | Z, T, X]: the intent that its proxies show beyond what touches and covariates tell."""
+    standard_error_BL: Tensor | None = None
+    """Of the sampling by which removal_effect was computed, 0 where it is exact; not of what was learned."""
 
 
 def from_probabilities(

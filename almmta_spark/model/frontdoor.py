@@ -71,7 +71,7 @@ class JourneyBank(nn.Module):
         if self.mode == "match":
             rank_BM = _mean_content(counts_BK, content_KR) @ _mean_content(self.counts_MK[:filled], content_KR).T
         else:
-            rank_BM = _pseudo_random(batch.journey_id_B[:, None], id_M)
+            rank_BM = pseudo_random(batch.journey_id_B[:, None], id_M)
         if self.mode != "batch":
             present = torch.arange(self.num_buckets, device=bucket_M.device)
             penalty_M = OTHER_BUCKET * (bucket_M != present[:, None]).to(rank_BM.dtype)
@@ -97,7 +97,7 @@ def _mean_content(counts_BK: Tensor, content_KR: Tensor) -> Tensor:
     return F.normalize(counts_BK @ content_KR, dim=-1)
 
 
-def _pseudo_random(left: Tensor, right: Tensor) -> Tensor:
+def pseudo_random(left: Tensor, right: Tensor) -> Tensor:
     """Uniform in [0, 1), a function of the pair of ids."""
     mixed = (left ^ right) * _ODD
     mixed = (mixed ^ (mixed >> 29)) * _ODD

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "tracking": {*SPARK_BASE, "runner", "inference"},
     "summary": {*SPARK_BASE, "runner", "tracking"},
     "causal": set(),
-    "study": {*BASE, "causal"},
+    "study": {*BASE, "causal", "evaluation"},
     "simulator": {*BASE, "spark_tables"},
     "importers": {*SPARK_BASE},
     "model": {"config", "example_spec"},

@@ -1,7 +1,4 @@
-"""Figures of a night: numbers in, a matplotlib Figure out; no table is read here and nothing is shown or saved.
-
-Colours are Okabe & Ito's, told apart by people who see red and green alike; every line also has a marker of its own.
-"""
+"""Figures of a night: numbers in, a matplotlib Figure out; no table is read here and nothing is shown or saved."""
 
 from __future__ import annotations
 
@@ -12,16 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from almmta_spark.causal import uplift as curves
+from almmta_spark.evaluation import drawing
 from almmta_spark.evaluation.overlap import BINS_PER_LOGIT, Overlap
-
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#444444")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_GREY = "#777777"
-_COLUMNS = 3
 
 
 def uplift_curves(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
@@ -29,7 +22,7 @@ def uplift_curves(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
     measured = [r for r in rows if r["uplift"] is not None]
     buckets = sorted({r["propensity_bucket"] for r in measured})
     methods = sorted({r["method"] for r in measured})
-    figure, axes = _panels(max(len(buckets), 1), title)
+    figure, axes = drawing.panels(max(len(buckets), 1), title)
     for axis, bucket in zip(axes, buckets, strict=False):
         for i, method in enumerate(methods):
             of = [r for r in measured if r["propensity_bucket"] == bucket and r["method"] == method]
@@ -37,20 +30,20 @@ def uplift_curves(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
             if i == 0:
                 x, y = curves.uplift_curve(uplift, uplift, touches)
                 axis.plot(x, 1000 * y, color="black", linewidth=1.6, label="oracle")
-                axis.plot([0, 1], [0, 1000 * y[-1]], color=_GREY, linestyle=":", linewidth=1.2, label="random")
+                axis.plot([0, 1], [0, 1000 * y[-1]], color=drawing.GREY, linestyle=":", linewidth=1.2, label="random")
             if len(of):
                 x, y = curves.uplift_curve(score, uplift, touches)
-                axis.plot(x, 1000 * y, label=method, **_line(i, len(x)))
+                axis.plot(x, 1000 * y, label=method, **drawing.line(i, len(x)))
         axis.set_title(f"bucket {bucket}", fontsize=10)
         axis.set_xlabel("share of exposed touches, best first")
         axis.set_ylabel("uploads per 1,000 touches")
-    return _finish(figure, axes)
+    return drawing.finish(figure, axes)
 
 
 def overlap(found: Overlap, title: str) -> Figure:
     """Propensity histograms of exposed and unexposed (journey, cluster) pairs, one panel a bucket, on a logit scale."""
     buckets = np.unique(found.bucket_H)
-    figure, axes = _panels(max(len(buckets), 1), title)
+    figure, axes = drawing.panels(max(len(buckets), 1), title)
     for axis, bucket in zip(axes, buckets, strict=False):
         for i, (exposed, label) in enumerate([(True, "exposed"), (False, "not exposed")]):
             of = (found.bucket_H == bucket) & (found.exposed_H == exposed)
@@ -59,31 +52,43 @@ def overlap(found: Overlap, title: str) -> Figure:
             bins = np.arange(found.bin_H[of].min(), found.bin_H[of].max() + 2)
             density = np.zeros(len(bins) - 1)
             density[found.bin_H[of] - bins[0]] = found.count_H[of] / found.count_H[of].sum()
-            style: dict[str, Any] = {"color": _COLOURS[i], "linewidth": 1.8, "linestyle": "-" if exposed else "--"}
+            style: dict[str, Any] = {
+                "color": drawing.COLOURS[i],
+                "linewidth": 1.8,
+                "linestyle": "-" if exposed else "--",
+            }
             axis.stairs(density, bins / BINS_PER_LOGIT, label=label, fill=False, **style)
         _probability_ticks(axis)
         axis.set_title(f"bucket {bucket}", fontsize=10)
         axis.set_xlabel("propensity")
         axis.set_ylabel("share of pairs")
-    return _finish(figure, axes)
+    return drawing.finish(figure, axes)
 
 
 def estimated_vs_true(bins_by_method: Mapping[str, Mapping[str, NDArray[np.float64]]], title: str) -> Figure:
     """Mean true effect (and its 10-90 % band) over bins of the estimate, one panel a method: exact.effect_bins."""
-    figure, axes = _panels(max(len(bins_by_method), 1), title)
+    figure, axes = drawing.panels(max(len(bins_by_method), 1), title)
     for i, (axis, (method, bins)) in enumerate(zip(axes, bins_by_method.items(), strict=False)):
         x, y, low, high = (1000 * bins[c] for c in ("estimate", "truth", "truth_p10", "truth_p90"))
         axis.fill_between(
-            x, low, high, color=_COLOURS[i % len(_COLOURS)], alpha=0.2, linewidth=0, label="10-90 % of touches"
+            x,
+            low,
+            high,
+            color=drawing.COLOURS[i % len(drawing.COLOURS)],
+            alpha=0.2,
+            linewidth=0,
+            label="10-90 % of touches",
         )
-        axis.plot(x, y, label="mean true effect", color=_COLOURS[i % len(_COLOURS)], marker="o", markersize=4)
+        axis.plot(
+            x, y, label="mean true effect", color=drawing.COLOURS[i % len(drawing.COLOURS)], marker="o", markersize=4
+        )
         ends = [min(x.min(), low.min()), max(x.max(), high.max())]
         axis.plot(ends, ends, color="black", linestyle=":", linewidth=1.2, label="estimate = truth")
         axis.set_title(method, fontsize=10)
         axis.set_xlabel("estimated effect, per 1,000 touches")
         axis.set_ylabel("true effect, per 1,000 touches")
         axis.legend(fontsize=8, frameon=False)
-    return _finish(figure, axes, legend=False)
+    return drawing.finish(figure, axes, legend=False)
 
 
 def effects_by_cluster(effects: Mapping[str, NDArray[Any]], title: str) -> Figure:
@@ -95,7 +100,10 @@ def effects_by_cluster(effects: Mapping[str, NDArray[Any]], title: str) -> Figur
     axis = figure.add_subplot()
     axis.step(position, 1000 * effects["truth"][order], where="mid", color="black", linewidth=1.8, label="truth")
     for i, method in enumerate(m for m in effects if m not in ("cluster", "truth")):
-        style: dict[str, Any] = {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)]}
+        style: dict[str, Any] = {
+            "color": drawing.COLOURS[i % len(drawing.COLOURS)],
+            "marker": drawing.MARKERS[i % len(drawing.MARKERS)],
+        }
         axis.plot(position, 1000 * effects[method][order], linestyle="", markersize=5, alpha=0.9, label=method, **style)
     axis.set_xlabel("treatment cluster, by its true effect")
     axis.set_ylabel("uploads per 1,000 touches")
@@ -103,24 +111,24 @@ def effects_by_cluster(effects: Mapping[str, NDArray[Any]], title: str) -> Figur
     if len(position) <= 60:
         axis.set_xticks(position, [str(c) for c in effects["cluster"][order]], fontsize=7)
     figure.suptitle(title, fontsize=12)
-    return _finish(figure, [axis])
+    return drawing.finish(figure, [axis])
 
 
 def training_curves(history: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -> Figure:
     """One panel a model; history: its entries, one an epoch. Every number whose name ends in `loss` is a line."""
-    figure, axes = _panels(max(len(history), 1), title)
+    figure, axes = drawing.panels(max(len(history), 1), title)
     for axis, (variant, epochs) in zip(axes, history.items(), strict=False):
         names = [n for n in (epochs[0] if epochs else {}) if n.endswith("loss")]
         for i, name in enumerate(names):
             values = [float(e[name]) if e.get(name) is not None else np.nan for e in epochs]
-            axis.plot(np.arange(1, len(values) + 1), values, label=name, **_line(i, len(values)))
+            axis.plot(np.arange(1, len(values) + 1), values, label=name, **drawing.line(i, len(values)))
         axis.set_title(variant, fontsize=10)
         axis.set_xlabel("epoch")
         axis.set_ylabel("loss")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if names:
             axis.legend(fontsize=8, frameon=False)
-    return _finish(figure, axes, legend=False)
+    return drawing.finish(figure, axes, legend=False)
 
 
 def _probability_ticks(axis: Axes) -> None:
@@ -131,49 +139,3 @@ def _probability_ticks(axis: Axes) -> None:
     inside = np.flatnonzero((at >= low) & (at <= high))
     kept = inside[:: max(-(-len(inside) // 6), 1)]
     axis.set_xticks(at[kept], [f"{p:g}" for p in round_ones[kept]])
-
-
-def _line(i: int, points: int) -> dict[str, Any]:
-    """Colour, marker and dash of the i-th line: told apart without colour too."""
-    return {
-        "color": _COLOURS[i % len(_COLOURS)],
-        "marker": _MARKERS[i % len(_MARKERS)],
-        "markersize": 4,
-        "markevery": max(points // 8, 1),
-        "linewidth": 1.4,
-        "linestyle": ("-", "--", "-.")[i % 3],
-    }
-
-
-def _panels(number: int, title: str) -> tuple[Figure, list[Axes]]:
-    columns = min(number, _COLUMNS)
-    rows = -(-number // columns)
-    figure = Figure(figsize=(4.2 * columns + 0.4, 3.4 * rows + 0.9), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=12)
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for spare in axes[number:]:
-        spare.set_visible(False)
-    return figure, axes[:number]
-
-
-def _finish(figure: Figure, axes: Sequence[Axes], legend: bool = True) -> Figure:
-    for i, axis in enumerate(axes):
-        _tidy(axis)
-        if i % _COLUMNS:
-            axis.set_ylabel("")
-    if legend and axes:
-        handles, labels = axes[0].get_legend_handles_labels()
-        if handles:
-            figure.legend(
-                handles, labels, loc="outside lower center", ncols=min(len(labels), 5), fontsize=9, frameon=False
-            )
-    return figure
-
-
-def _tidy(axis: Axes) -> None:
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(axis="y", color="#dddddd", linewidth=0.6)
-    axis.set_axisbelow(True)
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))

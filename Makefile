@@ -15,7 +15,7 @@ N       ?= 60000
 METHODS ?= all
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help run test test-fast lint kuairand truth bench cluster ui gpu env clean
+.PHONY: help run test test-fast lint kuairand truth figures bench cluster ui gpu env clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ cluster: env ## a smaller night on a standalone cluster of one master and two wo
 
 truth: env ## methods against the known truth: make truth WORLDS="default hard" SEEDS="0 1 2" N=60000 METHODS="latent backdoor"
 	@$(BIN)/python -m jobs.truth --worlds $(WORLDS) --seeds $(SEEDS) --n $(N) --methods $(METHODS)
+
+figures: env ## figures from our own fits and how stable they are: make figures N=60000, into reports/figures
+	@$(BIN)/python -m jobs.figures --world $(firstword $(WORLDS)) --seed $(firstword $(SEEDS)) --n $(firstword $(N))
 
 bench: env ## speed and scale, written to reports/bench.{json,md}
 	@$(BIN)/python -m tests.bench --sizes $(EXPOSURES)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -33,20 +34,21 @@ class Fit:
     spec: Spec
     examples: Config
     """Settings of the warehouse that holds the training examples."""
+    ds: str
     seed: int
 
     @property
     def name(self) -> str:
-        return f"{self.spec.name}@{self.seed}"
+        return f"{self.spec.name}@{Path(self.examples.warehouse).name}@{self.seed}"
 
 
-def fit(spark: SparkSession, ds: str, home: str, fits: Sequence[Fit]) -> list[train.FitResult]:
+def fit(spark: SparkSession, home: str, fits: Sequence[Fit]) -> list[train.FitResult]:
     """Trains what has not been trained yet, all in one set of processes; the models lie under the folder home."""
     requests = [
         train.request(
             spark,
             one.examples,
-            ds,
+            one.ds,
             one.spec.variant,
             model=one.spec.model,
             training=one.spec.training,

@@ -42,8 +42,9 @@ from jobs import (
     train,
 )
 
+Stages = dict[str, tuple[runner.Stage, float]]
 DS = "2026-01-15"
-STAGES: dict[str, tuple[runner.Stage, float]] = {
+STAGES: Stages = {
     "simulate": (simulate.run, 0.10),
     "ingest": (ingest.run, 0.14),
     "build_journeys": (build_journeys.run, 0.05),
@@ -157,7 +158,7 @@ def with_methods(conf: Config, methods: Sequence[str]) -> Config:
     )
 
 
-def steps(task: Task) -> dict[str, tuple[runner.Stage, float]]:
+def steps(task: Task) -> Stages:
     """What the task's methods need of the night: all of it, or its examples alone, and further fits."""
     plain, with_settings = specs.split(task.methods)
     twice = [m for m in plain if m in FITTED_TWICE]
@@ -171,9 +172,9 @@ def further_fits(task: Task, twice: Sequence[str], with_settings: Sequence[str],
     """Fits models a second time with another seed, and methods with settings of their own; notes what they say."""
     spark, conf = night.spark, night.conf
     found = refit.sample(spark, conf, night.ds)
-    again = [refit.Fit(specs.parse(m, conf), conf, conf.seed + 1) for m in twice]
-    others = [refit.Fit(specs.parse(m, conf), conf, conf.seed) for m in with_settings]
-    fitted = refit.fit(spark, night.ds, night.model_folder("_further"), [*again, *others])
+    again = [refit.Fit(specs.parse(m, conf), conf, night.ds, conf.seed + 1) for m in twice]
+    others = [refit.Fit(specs.parse(m, conf), conf, night.ds, conf.seed) for m in with_settings]
+    fitted = refit.fit(spark, night.model_folder("_further"), [*again, *others])
     figures: list[tuple[str, str, float]] = []
     for one, result in zip(again, fitted[: len(again)], strict=True):
         both = [found.effects(folder) for folder in (night.model_folder(one.spec.variant), result.output_dir)]
@@ -189,7 +190,7 @@ def run(tasks: Sequence[Task], code: str, kept: Results, keep_tables: bool) -> N
     spark = runner.session(tasks[0].conf, "truth")
     progress = Progress([(task.key, [(name, share) for name, (_, share) in steps(task).items()]) for task in tasks])
     for number, task in enumerate(tasks):
-        seconds = run_night(spark, task, number, progress)
+        seconds = run_night(spark, task.conf, DS, steps(task), number, progress)
         kept.add(NightResults(task.key, task.digest, code, task.methods, seconds, figures(spark, task)))
         if not keep_tables:
             storage.delete(spark, task.conf.warehouse)
@@ -197,17 +198,17 @@ def run(tasks: Sequence[Task], code: str, kept: Results, keep_tables: bool) -> N
     runner.log.info("%d nights in %s", len(tasks), duration(time.monotonic() - progress.started))
 
 
-def run_night(spark: SparkSession, task: Task, number: int, progress: Progress) -> float:
+def run_night(spark: SparkSession, conf: Config, ds: str, stages: Stages, number: int, progress: Progress) -> float:
     """The night's stages but for those an earlier run has ended; the seconds they all took."""
-    earlier = {m["stage"]: m["seconds"] for m in runner.manifests(spark, task.conf, DS)}
+    earlier = {m["stage"]: m["seconds"] for m in runner.manifests(spark, conf, ds)}
     total = 0.0
-    for name, (stage, _) in steps(task).items():
+    for name, (stage, _) in stages.items():
         if name in earlier:
             total += earlier[name]
             progress.done(number, name, None)
             continue
         runner.log.info("%s", progress.line(number, name))
-        done = runner.run_stage(runner.Night(spark, task.conf, DS, name), stage)
+        done = runner.run_stage(runner.Night(spark, conf, ds, name), stage)
         total += done["seconds"]
         progress.done(number, name, done["seconds"])
     return total
@@ -225,6 +226,8 @@ def figures(spark: SparkSession, task: Task) -> tuple[Record, ...]:
         Record(task.key.world, task.key.n, task.key.seed, method, metric, None, value)
         for method, metric, value in further
     ]
+    error = manifests["simulate"]["notes"].get("truth_error")
+    found.append(Record(task.key.world, task.key.n, task.key.seed, records.NIGHT, "truth_error", None, error))
     return tuple(r for r in found if r.method in (*task.methods, records.NIGHT, "truth"))
 
 
@@ -232,9 +235,14 @@ def rows(spark: SparkSession, conf: Config, table: tables.Table) -> list[dict[st
     return [row.asDict() for row in spark_tables.read(spark, conf, table, DS).orderBy(*table.key).collect()]
 
 
+def nights_of(kept: Results, base: Config, code: str) -> list[NightResults]:
+    """Every night run in these settings by this code."""
+    return [n for n in kept.all() if n.digest == results.night_digest(night_conf(n.key, base), code)]
+
+
 def write(kept: Results, base: Config, code: str, folder: Path) -> None:
     """truth.json and truth.md of every night run in these settings by this code; shows the page."""
-    nights = [n for n in kept.all() if n.digest == results.night_digest(night_conf(n.key, base), code)]
+    nights = nights_of(kept, base, code)
     if not nights:
         raise ValueError("no night has been run by this code yet: run `make truth` without --page")
     found = [r for night in nights for r in night.records]

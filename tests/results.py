@@ -1,4 +1,4 @@
-"""The tables of the README's results, from the reports of `make run` and `make kuairand`: `python -m tests.results`."""
+"""The tables of the README's results, from the reports of `make truth` and `make kuairand`: python -m tests.results."""
 
 from __future__ import annotations
 
@@ -7,32 +7,38 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-REPORTS = {"default": Path("reports/run.json"), "hard": Path("reports/hard.json")}
-METHODS = ("latent", "backdoor", "time_decay", "linear", "last_touch")
+from almmta_spark.study import page, records
+from almmta_spark.study.records import Found
+
+TRUTH = Path("reports/truth.json")
+WORLDS = ("default", "hard")
 METRICS = ("within_journey_spearman", "relative_rmse", "magnitude_ratio")
-HEADER = ("world", "method", "within-journey Spearman", "relative RMSE", "magnitude ratio", "AUUC by bucket, 0 to 4")
+HEADER = (
+    *("world", "users", "seeds", "method", "within-journey Spearman", "relative RMSE", "magnitude ratio"),
+    "AUUC by bucket, 0 to 4",
+)
 
 REAL_LOGS = Path("reports/kuairand.json")
 NIGHTS_HEADER = ("night", "exposures in", "rejected", "deduplicated", "capped", "used", "journeys", "outcomes")
 
 
-def known_truth() -> str:
-    rows = []
-    for world, path in REPORTS.items():
-        (report,) = json.loads(path.read_text())["nights"]
-        if report["world"] != world:
-            raise ValueError(f"{path}: holds a night of world {report['world']}, not of {world}; run it again")
-        truth = {(r["method"], r["metric"]): r["value"] for r in report["truth_metrics"]}
-        for method in METHODS:
-            cells = [f"{truth[method, metric]:.3f}" for metric in METRICS]
-            rows.append([world, method, *cells, " ".join(_by_bucket(report, method))])
+def known_truth(found: Found, worlds: Sequence[str] = WORLDS) -> str:
+    """Methods against the exact effects: means over seeds ± their standard deviation, at the size most seeds have."""
+    sizes = dict(page.main_nights(found))
+    rows = [
+        [world, f"{n:,}", str(len(found.distinct("seed", world=world, n=n))), method, *_errors(found, world, n, method)]
+        for world in worlds
+        if (n := sizes.get(world))
+        for method in page.methods_of(found, world, n)
+    ]
     return _table(HEADER, rows)
 
 
-def _by_bucket(report: dict, method: str) -> list[str]:
-    exact = [r for r in report["auuc_by_bucket"] if r["protocol"] == "exact" and r["method"] == method]
-    by_bucket = sorted((r for r in exact if r["propensity_bucket"] >= 0), key=lambda r: r["propensity_bucket"])
-    return [f"{r['auuc_normalised']:.3f}" for r in by_bucket]
+def _errors(found: Found, world: str, n: int, method: str) -> list[str]:
+    buckets = sorted(b for b in found.distinct("bucket", world=world, n=n, metric=page.AUUC) if b is not None)
+    by_bucket = (found.mean(world, n, method, page.AUUC, b) for b in buckets)
+    areas = " ".join("-" if mean is None else f"{mean.value:.3f}" for mean in by_bucket)
+    return [*(page.cell(found.mean(world, n, method, metric)) for metric in METRICS), areas]
 
 
 def nights(report: dict[str, Any]) -> str:
@@ -51,4 +57,4 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    print(known_truth(), nights(json.loads(REAL_LOGS.read_text())), sep="\n\n")
+    print(known_truth(Found(records.read(TRUTH))), nights(json.loads(REAL_LOGS.read_text())), sep="\n\n")

@@ -35,9 +35,9 @@ def page(records: Iterable[Record], facts: Sequence[str] = ()) -> str:
     found = Found(sorted(records, key=lambda r: (_rank(_WORLDS, r.world), r.world, r.n, r.seed)))
     parts = [
         ["# Against the known truth", "", *_legend(), *(f"- {fact}" for fact in facts)],
-        *(_methods(found, world, n) for world, n in _main_nights(found)),
+        *(_methods(found, world, n) for world, n in main_nights(found)),
         _goals(found),
-        *(_buckets(found, world, n) for world, n in _main_nights(found)),
+        *(_buckets(found, world, n) for world, n in main_nights(found)),
         _worlds(found),
         _settings(found),
         _curve(found),
@@ -56,7 +56,7 @@ def _legend() -> list[str]:
     ]
 
 
-def _main_nights(found: Found) -> Iterator[tuple[str, int]]:
+def main_nights(found: Found) -> Iterator[tuple[str, int]]:
     """Each world with the size that most seeds have, the largest of these."""
     for world in found.distinct("world"):
         seeds = {n: len(found.distinct("seed", world=world, n=n)) for n in found.distinct("n", world=world)}
@@ -66,7 +66,10 @@ def _main_nights(found: Found) -> Iterator[tuple[str, int]]:
 def _methods(found: Found, world: str, n: int) -> list[str]:
     """Method x metric, and the goals in the last row."""
     shown = [m for m in METRICS if any(r.metric == m for r in found.records if (r.world, r.n) == (world, n))]
-    rows = [[f"`{method}`", *(cell(found.mean(world, n, method, m)) for m in shown)] for method in _of(found, world, n)]
+    rows = [
+        [f"`{method}`", *(cell(found.mean(world, n, method, m)) for m in shown)]
+        for method in methods_of(found, world, n)
+    ]
     asked = {g.metric: str(g) for g in goals.GOALS if (g.world, g.n, g.method, g.each_bucket) == (world, n, OWN, False)}
     if any(m in asked for m in shown):
         rows.append([f"goal for `{OWN}`", *(asked.get(m, "") for m in shown)])
@@ -75,7 +78,7 @@ def _methods(found: Found, world: str, n: int) -> list[str]:
     return [f"## {world}: {n:,} users, {_seeds(found, world, n)}", "", *table, *note]
 
 
-def _of(found: Found, world: str, n: int) -> list[str]:
+def methods_of(found: Found, world: str, n: int) -> list[str]:
     """Methods with an error against the truth, ours first."""
     methods, _ = specs.split(found.distinct("method", world=world, n=n, metric=RMSE))
     return sorted(methods, key=lambda m: (_rank(ORDER, m), m))
@@ -113,7 +116,7 @@ def _buckets(found: Found, world: str, n: int) -> list[str]:
     buckets = sorted(b for b in found.distinct("bucket", world=world, n=n, metric=AUUC) if b is not None)
     if not buckets:
         return []
-    methods = [m for m in _of(found, world, n) if found.mean(world, n, m, AUUC)]
+    methods = [m for m in methods_of(found, world, n) if found.mean(world, n, m, AUUC)]
     rows = [[f"`{m}`", *(cell(found.mean(world, n, m, AUUC, b), ends=True) for b in buckets)] for m in methods]
     gains = [best_gain(found, world, n, b) for b in buckets]
     rows.append(
@@ -128,7 +131,7 @@ def _buckets(found: Found, world: str, n: int) -> list[str]:
 
 def best_gain(found: Found, world: str, n: int, bucket: int | None) -> tuple[float, str] | None:
     """Ours minus the best other method's normalised AUUC in a bucket, and that method."""
-    means = {m: found.mean(world, n, m, AUUC, bucket) for m in _of(found, world, n)}
+    means = {m: found.mean(world, n, m, AUUC, bucket) for m in methods_of(found, world, n)}
     values = {m: mean.value for m, mean in means.items() if mean is not None}
     own = values.pop(OWN, None)
     if own is None or not values:
@@ -139,7 +142,7 @@ def best_gain(found: Found, world: str, n: int, bucket: int | None) -> tuple[flo
 
 def _worlds(found: Found) -> list[str]:
     """Ours and the back door over all worlds."""
-    nights = list(_main_nights(found))
+    nights = list(main_nights(found))
     if len(nights) < 2:
         return []
     metrics = (SPEARMAN, RMSE, RATIO, AUUC)
@@ -159,7 +162,7 @@ def _curve(found: Found) -> list[str]:
         sizes = sorted(found.distinct("n", world=world))
         if len(sizes) < 2:
             continue
-        methods = dict.fromkeys(m for n in sizes for m in _of(found, world, n))
+        methods = dict.fromkeys(m for n in sizes for m in methods_of(found, world, n))
         rows = [[f"`{m}`", *(cell(found.mean(world, n, m, RMSE)) for n in sizes)] for m in methods]
         lines += ["", f"### {world}", "", *_table(["method", *(f"{n:,} users" for n in sizes)], rows)]
     return ["## Relative RMSE against the number of users", *lines] if lines else []
@@ -169,7 +172,7 @@ def _settings(found: Found) -> list[str]:
     """Methods with settings of their own beside the same without: what a part, or a setting, is worth."""
     metrics = (SPEARMAN, RMSE, RATIO, AUUC)
     rows = []
-    for world, n in _main_nights(found):
+    for world, n in main_nights(found):
         _, changed = specs.split(found.distinct("method", world=world, n=n, metric=RMSE))
         for method in sorted(changed):
             cells = [cell(found.mean(world, n, method, m)) for m in metrics]
@@ -228,7 +231,7 @@ def _has(found: Found, world: str, n: int, method: str, metrics: Iterable[str]) 
 
 def _diagnostics(found: Found) -> list[str]:
     """In how many of a world's nights each check warned."""
-    nights = list(_main_nights(found))
+    nights = list(main_nights(found))
     checks = [m for m in found.distinct("metric") if m.startswith("fires/")]
     rows = []
     for check in sorted(checks):

@@ -95,7 +95,7 @@ def test_a_killed_night_goes_on_after_the_stages_it_has_ended(base, kept, monkey
     monkeypatch.setattr(runner, "run_stage", run_stage)
     monkeypatch.setattr(runner, "manifests", lambda *_: [{"stage": "simulate", "seconds": 5.0}])
     progress = Progress([(KEY, [(name, share) for name, (_, share) in truth.steps(night).items()])])
-    assert truth.run_night(None, night, 0, progress) == 5.0 + 2.0 * len(ran)
+    assert truth.run_night(None, night.conf, truth.DS, truth.steps(night), 0, progress) == 5.0 + 2.0 * len(ran)
     assert ran == [name for name in truth.STAGES if name != "simulate"]
     assert progress.seconds_left() == 0
 

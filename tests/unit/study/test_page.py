@@ -84,7 +84,7 @@ def test_several_sizes_make_a_curve_and_several_worlds_a_sweep():
 
 def test_the_main_size_of_a_world_is_the_one_most_seeds_have():
     found = Found([*records(n=200_000, seeds=(0,), latent=0.1), *records(seeds=(0, 1), latent=0.2)])
-    assert list(page._main_nights(found)) == [("default", 60_000)]
+    assert list(page.main_nights(found)) == [("default", 60_000)]
 
 
 def test_checks_that_warned_are_counted_by_world():

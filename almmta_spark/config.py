@@ -189,10 +189,13 @@ class ModelConfig:
     """paper: lambda of the gradient-reversal discriminator, reached by a ramp."""
     adversary_target: str = "outcome"
     """paper: what the discriminator reads from the mediator (outcome)."""
+    upload_content: str = "likelihood"
+    """latent: what an upload's content teaches the stimuli: likelihood (a mixture over the journey's touches and own
+    taste; how far to trust it is learned), mixture (InfoNCE of the same), plain (InfoNCE of the best match) or off."""
     contrastive_weight: float = 0.1
-    """paper: weight of InfoNCE on matched pairs."""
+    """paper, and latent's mixture and plain: weight of InfoNCE."""
     contrastive_temperature: float = 0.1
-    """paper: temperature of InfoNCE."""
+    """paper, and latent's mixture and plain: temperature of InfoNCE."""
     balance_weight: float = 1.0
     """balanced: strength of the reversed gradient of the adversary that reads the touches' clusters off the user."""
     use_ipw: bool = False
@@ -212,6 +215,8 @@ class ModelConfig:
         _require(0 <= self.rho_init <= 1, "model.rho_init", "in [0, 1]", self.rho_init)
         _require(self.adversary_weight >= 0, "model.adversary_weight", ">= 0", self.adversary_weight)
         _require(self.adversary_target in ("outcome",), "model.adversary_target", "outcome", self.adversary_target)
+        contents = ("likelihood", "mixture", "plain", "off")
+        _require(self.upload_content in contents, "model.upload_content", f"one of {contents}", self.upload_content)
         _require(self.balance_weight >= 0, "model.balance_weight", ">= 0", self.balance_weight)
         _require(self.contrastive_weight >= 0, "model.contrastive_weight", ">= 0", self.contrastive_weight)
         _require(self.contrastive_temperature > 0, "model.contrastive_temperature", "> 0", self.contrastive_temperature)

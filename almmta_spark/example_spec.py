@@ -46,6 +46,10 @@ class ExampleSpec:
     cluster_contents: tuple[tuple[float, ...], ...] = ()
     """[K][E] mean content of each cluster's items, every dimension centred, the whole scaled to unit mean square; empty
     where the night has no contents."""
+    content_mean: tuple[float, ...] = ()
+    """[E] what a content loses to be in cluster_contents' units; empty as they are."""
+    content_scale: float = 1.0
+    """What it is then divided by."""
 
     @property
     def num_covariates(self) -> int:

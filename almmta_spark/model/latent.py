@@ -21,6 +21,7 @@ from almmta_spark.config import ModelConfig
 from almmta_spark.example_spec import ExampleSpec
 from almmta_spark.model import initialise, losses
 from almmta_spark.model.batch import Batch
+from almmta_spark.model.contrastive import UploadContent
 from almmta_spark.model.effects import Effects, from_probabilities
 from almmta_spark.model.encoder import Stimuli, StimulusEncoder, cluster_counts
 from almmta_spark.model.exposure import ExposureFactor
@@ -61,6 +62,7 @@ class LatentModel(nn.Module):
         self.intent = HiddenIntent(spec, conf.exposure_factor) if has_intent else None
         self.leak = OutcomeLeak(spec) if conf.outcome_leak else None
         self.grid = GaussHermiteGrid(conf.quadrature_nodes, conf.intent_nodes if has_intent else 1)
+        self.upload_content = UploadContent(spec, conf) if UploadContent.possible(spec, conf) else None
         self.quadrature = GaussHermite(conf.quadrature_nodes)
         self.served = GaussHermite(SERVED_NODES)
         self.reset_parameters()
@@ -94,6 +96,9 @@ class LatentModel(nn.Module):
             if journey.exposure_log_B is not None:
                 exposure_B = losses.exposure_nll(journey.exposure_log_B, batch.num_touches_B)
                 terms["exposure_nll"] = losses.mean(exposure_B, weight_B)
+            if self.upload_content is not None:
+                given = (journey.stimuli.positive_BL, self.encoder.embedding(), weight_B)
+                terms[self.upload_content.term] = self.upload_content(batch, *given)
         return losses.total(terms)
 
     @torch.no_grad()

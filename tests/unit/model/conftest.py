@@ -23,6 +23,8 @@ SPEC = ExampleSpec(
     num_validation=0,
     base_rate=0.03,
     cluster_contents=tuple(tuple(np.sin(np.arange(4) + 3 * k)) for k in range(5)),
+    content_mean=(0.1, -0.2, 0.0, 0.3),
+    content_scale=1.5,
 )
 
 

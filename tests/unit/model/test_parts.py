@@ -45,6 +45,7 @@ def softplus(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("intent", [False, True])
 def test_the_loss_equals_a_slow_quadrature(leak, intent, columns, batch):
     conf = ModelConfig(outcome_leak=leak, hidden_intent=intent, intent_nodes=3, exposure_factor=False, sparsity=0.0)
+    conf = replace(conf, upload_content="off")
     model = perturbed(conf)
     p = {k: v.detach().numpy().astype(float) for k, v in model.state_dict().items()}
     total = 0.0
@@ -332,7 +333,7 @@ def test_a_fitted_strength_below_the_floor_counts_as_zero(batch):
 
 
 def test_without_contents_a_cluster_has_a_vector_of_its_own():
-    model = build("latent", replace(SPEC, cluster_contents=()), ModelConfig())
+    model = build("latent", replace(SPEC, cluster_contents=()), ModelConfig(upload_content="off"))
     assert model.encoder.embedding() is model.encoder.embedding_KR
-    off = build("latent", SPEC, ModelConfig(content_modulation=False))
+    off = build("latent", SPEC, ModelConfig(content_modulation=False, upload_content="off"))
     assert set(off.state_dict()) == set(model.state_dict())

@@ -22,8 +22,10 @@ from tests.unit.model.conftest import SPEC, make_columns
 CONFS = {
     "plain": ModelConfig(),
     "everything": ModelConfig(signed=True, outcome_leak=True, modulation_hidden=4, use_ipw=True),
-    "bare": ModelConfig(exposure_factor=False, num_decays=1, frontdoor_neighbours="batch", sparsity=0.0),
-    "bucket": ModelConfig(frontdoor_neighbours="bucket", num_neighbours=3),
+    "bare": ModelConfig(
+        exposure_factor=False, num_decays=1, frontdoor_neighbours="batch", sparsity=0.0, upload_content="plain"
+    ),
+    "bucket": ModelConfig(frontdoor_neighbours="bucket", num_neighbours=3, upload_content="mixture"),
 }
 CLASSES = sorted({entry.model: name for name, entry in reversed(VARIANTS.items())}.values())
 """One variant of each class: what differs by settings alone need not be tested again."""

@@ -29,6 +29,8 @@ _SPARK_DEFAULTS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    # Lists are collected over rows that a user's shuffle has sorted already; the hash form sorts them once more.
+    "spark.sql.execution.useObjectHashAggregateExec": "false",
 }
 
 

@@ -181,10 +181,14 @@ class ModelConfig:
     the outcome proxies and move the outcome."""
     intent_nodes: int = 5
     """Gauss-Hermite nodes over the intent's noise."""
+    cluster_sd: float = 0.05
+    """latent: standard deviation of the normal prior of what a touch of each cluster says about intent and outcome
+    beside the mediator and the exposure factor (few uploads, many clusters)."""
     rho_init: float = 0.3
     """Start of the concave link's exponent."""
-    outcome_leak: bool = False
-    """latent: let Y leak into the proxies (kappa, held at 0 for anchors)."""
+    outcome_leak: bool = True
+    """latent: let Y leak into the proxies (kappa, held at 0 for anchors; without an anchor only what differs from the
+    loadings can be fitted, and a leak that is found widens the intervals)."""
     adversary_weight: float = 1.0
     """paper: lambda of the gradient-reversal discriminator, reached by a ramp."""
     adversary_target: str = "outcome"

@@ -334,6 +334,7 @@ JOURNEY_SCORES = Table(
         _n("g0 double | outcome's part beside the mediator, logit"),
         _n("slope double | b(X)"),
         _n("posterior_mean double | E[eps | Y', T, X]"),
+        _n("leak_gain double | log likelihood gained by letting Y leak into Y'; null without such a term"),
         _n("intent_residual double | intent shown by Z beyond T and X: E[z | Z, T, X]; null without intent proxies"),
         _c("sample string | logged or randomised (the simulator's uniformly drawn sequences)"),
         _c("model_version string | of the model"),

@@ -75,6 +75,24 @@ def overlap_checks(buckets: Mapping[int, BucketOverlap]) -> Iterator[Check]:
     )
 
 
+LEAK_JOURNEYS = 30_000
+"""The likelihood that a leak gains is stated per so many held-out journeys."""
+
+
+def leak_checks(fits: Mapping[str, ModelFit], anchored: bool) -> Iterator[Check]:
+    """Per model with such a term: whether the upload shows in its own proxies; anchored: some signal is known clean."""
+    advice = (
+        "Uploads show in the outcome proxies themselves; the anchors tell by how much, and effects are free of it."
+        if anchored
+        else "SIZE NOT IDENTIFIED: uploads show in the outcome proxies themselves, and without a signal that is known "
+        "to be clean nobody can tell by how much: effects rank touches, but their size may be far too large. Declare "
+        "such a signal (signals.NAME.anchor: true), log one, or run withholdings."
+    )
+    for method, fit in fits.items():
+        if not math.isnan(fit.leak_gain):
+            yield Check(f"outcome_leak/{method}", fit.leak_gain * LEAK_JOURNEYS, 10.0, advice)
+
+
 def model_checks(fits: Mapping[str, ModelFit]) -> Iterator[Check]:
     """Per model: overfit, and whether its mediator's proxies say anything."""
     for method, fit in fits.items():

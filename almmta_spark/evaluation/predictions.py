@@ -53,6 +53,8 @@ def predictions(journey_scores: DataFrame) -> Predictions:
             F.count(posterior).alias("posterior_n"),
             fixed_sum(posterior).alias("posterior"),
             fixed_sum(posterior * posterior).alias("posterior_squared"),
+            F.count("leak_gain").alias("leak_n"),
+            fixed_sum(F.col("leak_gain")).alias("leak_gain"),
         )
     )
     order = np.lexsort((found["bin"], found["outcome"], found["is_validation"], found["sample"], found["method"]))
@@ -110,6 +112,8 @@ class ModelFit:
     held_out: Fit
     posterior_variance: float
     """Var E[eps | Y', T, X] over logged journeys: the reliability of the proxies; NaN where the model has none."""
+    leak_gain: float
+    """Log likelihood that a leak of Y into Y' gains, per held-out journey; NaN where the model has no such term."""
 
 
 def model_fits(found: Predictions) -> dict[str, ModelFit]:
@@ -119,7 +123,11 @@ def model_fits(found: Predictions) -> dict[str, ModelFit]:
         training, held_out = (_fit(found.where(method=method, sample=LOGGED, is_validation=half)) for half in (0, 1))
         rows = found.where(method=method, sample=LOGGED)
         n, first, second = (float(rows[c].sum()) for c in ("posterior_n", "posterior", "posterior_squared"))
-        fits[method] = ModelFit(training, held_out, second / n - (first / n) ** 2 if n else float("nan"))
+        variance = second / n - (first / n) ** 2 if n else float("nan")
+        rows = found.where(method=method, sample=LOGGED, is_validation=1)
+        leak_n = float(rows["leak_n"].sum())
+        gain = float(rows["leak_gain"].sum()) / leak_n if leak_n else float("nan")
+        fits[method] = ModelFit(training, held_out, variance, gain)
     return fits
 
 

@@ -114,6 +114,7 @@ def evaluate(
         *diagnostics.coverage_checks(found.partial),
         *diagnostics.overlap_checks(lying.buckets),
         *diagnostics.model_checks(fits),
+        *diagnostics.leak_checks(fits, anchored=any(s.anchor for s in conf.signals.values())),
         *diagnostics.negative_control_checks(
             negative_control.negative_controls(inputs.journey_scores, inputs.journeys)
         ),

@@ -61,7 +61,7 @@ def score(journeys: DataFrame, propensities: DataFrame, model: FittedModel, conf
     journey_id (the one before the model into num_tasks), one pass of the model.
     """
     spark = journeys.sparkSession
-    rows = features(journeys, propensities, model.spec).drop("user_id", "outcome")
+    rows = features(journeys, propensities, model.spec).drop("user_id")  # no effect reads the outcome, leak_gain does
     tasks = num_tasks(journeys.count(), conf.rows_per_batch)
     scorer = udf.Scorer(spark.sparkContext.broadcast(model.files), model.version, conf.rows_per_batch)
     # A key of its own: Spark drops a repartition by what a join has partitioned already, and then merges partitions.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from almmta_spark.example_spec import ExampleSpec
 from almmta_spark.model import Batch, Effects
 
-PIECES = ("p_do", "mu", "g0", "slope", "posterior_mean", "intent_residual")
+PIECES = ("p_do", "mu", "g0", "slope", "posterior_mean", "intent_residual", "leak_gain")
 """What evaluation needs beside the effects; NaN where a variant has no such piece."""
 
 

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from pyspark import Broadcast
 
 PASSED_ON = ("journey_id", "num_touches", "propensity_bucket")
-JOURNEY_VALUES = ("p_outcome", "p_do", "mu", "g0", "slope", "posterior_mean", "intent_residual")
+JOURNEY_VALUES = ("p_outcome", "p_do", "mu", "g0", "slope", "posterior_mean", "intent_residual", "leak_gain")
 TOUCH_VALUES = ("removal_effect", "removal_effect_ate", "p_outcome_deleted")
 SCHEMA = (
     "journey_id bigint, num_touches int, propensity_bucket array<int>, p_outcome double, p_do double, mu double, "
-    "g0 double, slope double, posterior_mean double, intent_residual double, removal_effect array<double>, "
-    "removal_effect_ate array<double>, p_outcome_deleted array<double>"
+    "g0 double, slope double, posterior_mean double, intent_residual double, leak_gain double, "
+    "removal_effect array<double>, removal_effect_ate array<double>, p_outcome_deleted array<double>"
 )
 """What a Scorer yields: journey values, and one value a touch, oldest first."""
 

@@ -29,6 +29,8 @@ class Effects:
     """b: the outcome logit's slope in the mediator."""
     posterior_mean_B: Tensor | None = None
     """E[eps | Y', T, X], of the mediator's noise."""
+    leak_gain_B: Tensor | None = None
+    """Log likelihood that letting Y leak into the proxies gains on a journey (needs its outcome)."""
     intent_residual_B: Tensor | None = None
     """E[z | Z, T, X]: the intent that its proxies show beyond what touches and covariates tell."""
     standard_error_BL: Tensor | None = None

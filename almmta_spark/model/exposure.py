@@ -82,6 +82,18 @@ class ExposureFactor(nn.Module):
         share_BK = torch.softmax(self._logit(covariates_BD) + factor_B[:, None] * self.served_K, dim=1)
         return self.expected_number(covariates_BD, factor_B)[:, None] * share_BK
 
+    def sum_variance(self, covariates_BD: Tensor, factor_B: Tensor, value_K: Tensor) -> Tensor:
+        """Var(sum over touches of value_c | X, x), [B] = E[n] Var_softmax(value) + Var(n) (E_softmax value)^2,
+
+        Var(n) = 4 mean^2 sigma^2 + 2 sigma^4 of the square of a normal.
+        """
+        counts_BK = self.expected_counts(covariates_BD, factor_B)
+        number_B = counts_BK.sum(1)
+        mean_B = counts_BK @ value_K / number_B
+        variance = torch.exp(2 * self.count_log_sd)
+        number_variance_B = 4 * (number_B - variance) * variance + 2 * variance.square()
+        return counts_BK @ value_K.square() + (number_variance_B - number_B) * mean_B.square()
+
     def _logit(self, covariates_BD: Tensor) -> Tensor:
         return torch.addmm(self.popularity_K, covariates_BD, self.taste_KD.T)
 

@@ -26,6 +26,7 @@ from almmta_spark.model.effects import Effects, from_probabilities
 from almmta_spark.model.encoder import Stimuli, StimulusEncoder, cluster_counts
 from almmta_spark.model.exposure import ExposureFactor
 from almmta_spark.model.intent import HiddenIntent
+from almmta_spark.model.leak import OutcomeLeak
 from almmta_spark.model.mediator import MediatorMean, SignalEmission
 from almmta_spark.model.outcome import DirectPart, Slope
 from almmta_spark.model.quadrature import GaussHermite, GaussHermiteGrid, full_precision
@@ -52,6 +53,7 @@ class LatentModel(nn.Module):
     def __init__(self, spec: ExampleSpec, conf: ModelConfig) -> None:
         super().__init__()
         self.num_clusters, self.num_rows, self.sparsity = len(spec.clusters), spec.num_training, conf.sparsity
+        self.cluster_sd = conf.cluster_sd
         self.encoder = StimulusEncoder(spec, conf)
         self.mediator = MediatorMean(spec, conf)
         self.proxies = SignalEmission(spec.outcome_proxies)
@@ -60,7 +62,7 @@ class LatentModel(nn.Module):
         self.exposure = ExposureFactor(spec, conf.quadrature_nodes) if conf.exposure_factor else None
         has_intent = conf.hidden_intent and bool(spec.intent_proxies)
         self.intent = HiddenIntent(spec, conf.exposure_factor) if has_intent else None
-        self.leak = OutcomeLeak(spec) if conf.outcome_leak else None
+        self.leak = OutcomeLeak(spec) if conf.outcome_leak and spec.outcome_proxies else None
         self.grid = GaussHermiteGrid(conf.quadrature_nodes, conf.intent_nodes if has_intent else 1)
         self.upload_content = UploadContent(spec, conf) if UploadContent.possible(spec, conf) else None
         self.quadrature = GaussHermite(conf.quadrature_nodes)
@@ -87,12 +89,10 @@ class LatentModel(nn.Module):
         """
         journey = self._encode(batch)
         with full_precision(batch.age_BL):
-            m_BN = journey.mu_B[:, None] + self.grid.x_N
-            logit_BN = journey.g0_B[:, None] + journey.slope_B[:, None] * m_BN + self._gamma() * self.grid.z_N
-            signals_BN = self._proxies(journey, batch, with_outcome=True) + self._intents(journey, batch)
-            marginal_B = losses.marginal_nll(signals_BN, logit_BN, batch.outcome_B, self.grid)
-            terms = {"nll": losses.mean(marginal_B, weight_B)}
+            terms = {"nll": losses.mean(self._marginal_nll(journey, batch), weight_B)}
             terms["sparsity"] = losses.sparsity_cost(journey.stimuli.mean_K, self.sparsity, self.num_rows)
+            for name, table_K in self._beside().items():
+                terms[f"ridge_{name}"] = losses.ridge_cost(table_K, self.cluster_sd, self.num_rows)
             if journey.exposure_log_B is not None:
                 exposure_B = losses.exposure_nll(journey.exposure_log_B, batch.num_touches_B)
                 terms["exposure_nll"] = losses.mean(exposure_B, weight_B)
@@ -112,6 +112,7 @@ class LatentModel(nn.Module):
             p_deleted_BL = self._p_outcome(deleted_BL, journey.g0_B[:, None], journey.slope_B[:, None])
             p_do_B, p_do_deleted_BL = self._interventional(batch, journey.mu_B, deleted_BL)
             posterior_mean_B, _ = self.grid.posterior_means(self._proxies(journey, batch, with_outcome=False))
+            leak_gain_B = self._leak_gain(journey, batch)
             _, intent_residual_B = self.grid.posterior_means(self._intents(journey, batch))
         return from_probabilities(
             p_outcome_B,
@@ -123,6 +124,7 @@ class LatentModel(nn.Module):
             g0_B=journey.g0_B,
             slope_B=journey.slope_B,
             posterior_mean_B=posterior_mean_B,
+            leak_gain_B=leak_gain_B,
             intent_residual_B=None if self.intent is None else intent_residual_B,
         )
 
@@ -147,13 +149,33 @@ class LatentModel(nn.Module):
         nu_B = self.intent(covariates_BD, counts_BK, factor_B)
         return nu_B, g0_B + self.intent.gamma * nu_B, slope_B
 
+    def _beside(self) -> dict[str, Tensor]:
+        """What each cluster says beside the mediator and the exposure factor: shrunk towards nothing."""
+        tables: dict[str, Tensor] = {"outcome": self.direct.omega_K}
+        if self.intent is not None:
+            tables["intent"] = self.intent.served_K
+        return tables
+
+    def _marginal_nll(self, journey: _Journey, batch: Batch, leak: bool = True) -> Tensor:
+        """- log p(Y', Z, Y | T, X), [B]; leak: with kappa as fitted, else with kappa = 0."""
+        m_BN = journey.mu_B[:, None] + self.grid.x_N
+        logit_BN = journey.g0_B[:, None] + journey.slope_B[:, None] * m_BN + self._gamma() * self.grid.z_N
+        signals_BN = self._proxies(journey, batch, leak) + self._intents(journey, batch)
+        return losses.marginal_nll(signals_BN, logit_BN, batch.outcome_B, self.grid)
+
+    def _leak_gain(self, journey: _Journey, batch: Batch) -> Tensor | None:
+        """Log likelihood that kappa gains on each journey, [B]. None without a leak term."""
+        if self.leak is None:
+            return None
+        return self._marginal_nll(journey, batch, leak=False) - self._marginal_nll(journey, batch)
+
     def _proxies(self, journey: _Journey, batch: Batch, with_outcome: bool) -> Tensor:
         """log p(Y' | m_n, w_n [, Y]), [B, N]."""
         shift_BNJ = None
         if self.intent is not None:
             shift_BNJ = (journey.nu_B[:, None] + self.grid.z_N)[..., None] * self.intent.eta_J
         if self.leak is not None and with_outcome:
-            leak_B1J = self.leak(batch.outcome_B)[:, None, :]
+            leak_B1J = self.leak(batch.outcome_B, self.proxies.loading_J)[:, None, :]
             shift_BNJ = leak_B1J if shift_BNJ is None else shift_BNJ + leak_B1J
         m_BN = journey.mu_B[:, None] + self.grid.x_N
         log_BN: Tensor = self.proxies(m_BN, batch.outcome_proxies_BJ, shift_BNJ)
@@ -178,8 +200,8 @@ class LatentModel(nn.Module):
         """P(Y | do(T), X) and the same without each touch: h(m, X) = E_{T' | X} p(Y | m, T', X) at both m.
 
         Pearl's front-door sum (1995) with T' from the exposure model. T' reaches the outcome through w_hat(T'), which
-        given X is about N(0, v(X)), and through counts, at w_hat of mean E[counts | X, x = w_hat] and of Poisson
-        variance. None without an exposure model. Cost: SERVED_NODES times the deletions' own heads.
+        given X is about N(0, v(X)), and through counts, a normal sum of the mean and variance that the exposure model
+        gives at x = w_hat. None without an exposure model. Cost: SERVED_NODES times the deletions' own heads.
         """
         if self.exposure is None:
             return None, None
@@ -191,29 +213,8 @@ class LatentModel(nn.Module):
             factor_B = sd_B * node
             counts_BK = self.exposure.expected_counts(batch.covariates_BD, factor_B)
             _, g0_B, slope_B = self._outcome(batch.covariates_BD, counts_BK, factor_B)
-            noise_B = counts_BK @ omega_K.square()
+            noise_B = self.exposure.sum_variance(batch.covariates_BD, factor_B, omega_K)
             p_do_B = p_do_B + weight * self._p_outcome(mu_B, g0_B, slope_B, noise_B)
             columns = (value[:, None] for value in (g0_B, slope_B, noise_B))
             p_do_deleted_BL = p_do_deleted_BL + weight * self._p_outcome(deleted_BL, *columns)
         return p_do_B, p_do_deleted_BL
-
-
-class OutcomeLeak(nn.Module):
-    """kappa_j Y in the proxies' logits: the decision to upload shows in the proxy itself. Anchors have none."""
-
-    free_J: Tensor
-
-    def __init__(self, spec: ExampleSpec) -> None:
-        super().__init__()
-        self.signals = spec.outcome_proxies
-        size = max(1, len(self.signals))
-        self.kappa_J = nn.Parameter(torch.empty(size))
-        self.register_buffer("free_J", torch.empty(size), persistent=False)
-
-    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        initialise.fill(self.kappa_J, 1.0)
-        with torch.no_grad():
-            self.free_J.copy_(torch.tensor([float(not s.anchor) for s in self.signals] or [0.0]))
-
-    def forward(self, outcome_B: Tensor) -> Tensor:
-        return outcome_B[:, None] * (self.kappa_J * self.free_J)

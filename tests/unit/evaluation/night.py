@@ -122,6 +122,7 @@ def build(spark: SparkSession, num_users: int = 300, seed: int = 0) -> Night:
                     "p_outcome": round(float(0.05 + 0.5 * rng.random()), 4),
                     "p_do": None,
                     "posterior_mean": float(rng.normal()),
+                    "leak_gain": None,
                     "mu": float(rng.normal()),
                     "g0": float(rng.normal(-3, 1)),
                     "slope": float(0.5 + rng.random()),

@@ -9,7 +9,7 @@ from almmta_spark.evaluation.overlap import BucketOverlap
 from almmta_spark.evaluation.predictions import Fit, ModelFit
 from almmta_spark.evaluation.withholding import Comparison
 
-GOOD_FIT = ModelFit(Fit(9000, 900, -1.0, 0.10, 0.01), Fit(1000, 100, -1.0, 0.09, 0.01), 0.2)
+GOOD_FIT = ModelFit(Fit(9000, 900, -1.0, 0.10, 0.01), Fit(1000, 100, -1.0, 0.09, 0.01), 0.2, 1e-4)
 
 
 def verdicts(checks):
@@ -41,12 +41,14 @@ def test_bad_overlap_warns_per_bucket():
     [(0.30, 0.05, 0.01, "warn"), (0.30, 0.05, 0.12, "pass"), (0.05, 0.30, 0.01, "pass"), (0.3, math.nan, 0.1, "warn")],
 )
 def test_overfit_warns_beyond_the_noise_of_the_held_out_half(training_gain, held_out_gain, noise, verdict):
-    fit = ModelFit(Fit(9000, 900, -1.0, training_gain, 0.01), Fit(900, 90, -1.0, held_out_gain, noise), math.nan)
+    fit = ModelFit(
+        Fit(9000, 900, -1.0, training_gain, 0.01), Fit(900, 90, -1.0, held_out_gain, noise), math.nan, math.nan
+    )
     assert verdicts(diagnostics.model_checks({"m": fit})) == {"overfit/m": verdict}
 
 
 def test_silent_proxies_warn():
-    silent = ModelFit(GOOD_FIT.training, GOOD_FIT.held_out, 0.05)
+    silent = ModelFit(GOOD_FIT.training, GOOD_FIT.held_out, 0.05, math.nan)
     assert verdicts(diagnostics.model_checks({"latent": silent}))["proxy_reliability/latent"] == "warn"
 
 
@@ -69,3 +71,11 @@ def test_an_experiment_that_contradicts_the_model_warns_and_says_by_how_much():
 def test_rows_have_nulls_and_not_nan():
     check = diagnostics.Check("x", math.nan, 1.0, "do")
     assert check.row() == {"name": "x", "value": None, "threshold": 1.0, "verdict": "warn", "advice": "do"}
+
+
+@pytest.mark.parametrize(("anchored", "says"), [(True, "anchors tell"), (False, "SIZE NOT IDENTIFIED")])
+def test_a_leak_of_uploads_into_their_proxies_is_called_and_says_whether_the_size_can_be_known(anchored, says):
+    leaking = ModelFit(GOOD_FIT.training, GOOD_FIT.held_out, 0.2, 20 / 30_000)
+    found = list(diagnostics.leak_checks({"latent": leaking, "quiet": GOOD_FIT}, anchored))
+    assert verdicts(found) == {"outcome_leak/latent": "warn", "outcome_leak/quiet": "pass"}
+    assert says in found[0].advice and found[0].value == pytest.approx(20)

@@ -20,6 +20,7 @@ def scored():
         "is_validation": (np.arange(n) % 3 == 0).astype(int),
         "sample": np.where(np.arange(n) % 2 == 0, "logged", "randomised"),
         "posterior_mean": rng.normal(scale=0.5, size=n),
+        "leak_gain": rng.normal(size=n),
     }
 
 
@@ -34,11 +35,12 @@ def found(spark, scored):
             int(v),
             str(s),
             None if m == "backdoor" else float(e),
+            None if m == "backdoor" else float(g),
         )
-        for m, y, p, d, v, s, e in zip(*scored.values(), strict=True)
+        for m, y, p, d, v, s, e, g in zip(*scored.values(), strict=True)
     ]
     ddl = "method string, outcome int, p_outcome double, p_do double, is_validation int, sample string"
-    ddl += ", posterior_mean double"
+    ddl += ", posterior_mean double, leak_gain double"
     return predictions.predictions(spark.createDataFrame(rows, ddl))
 
 
@@ -72,8 +74,14 @@ def test_fits_are_mcfaddens_gain_on_each_half(found, scored):
     assert fit.posterior_variance == pytest.approx(scored["posterior_mean"][of].var(), rel=1e-6)
 
 
-def test_a_model_without_a_mediator_has_no_proxy_reliability(found):
-    assert np.isnan(predictions.model_fits(found)["backdoor"].posterior_variance)
+def test_the_leaks_gain_is_that_of_held_out_logged_journeys(found, scored):
+    rows = (scored["method"] == "latent") & (scored["sample"] == "logged") & (scored["is_validation"] == 1)
+    assert predictions.model_fits(found)["latent"].leak_gain == pytest.approx(scored["leak_gain"][rows].mean())
+
+
+def test_a_model_without_a_mediator_has_no_proxy_reliability_and_no_leak(found):
+    fit = predictions.model_fits(found)["backdoor"]
+    assert np.isnan(fit.posterior_variance) and np.isnan(fit.leak_gain)
 
 
 def test_auc_of_counts_by_hand():

@@ -14,12 +14,14 @@ from scipy.special import expit, gammaln
 from scipy.stats import norm
 
 from almmta_spark.config import ModelConfig
+from almmta_spark.example_spec import Signal
 from almmta_spark.model import Batch, build, losses
 from almmta_spark.model.contrastive import ContrastivePairs
 from almmta_spark.model.encoder import cluster_counts, concave_link
 from almmta_spark.model.exposure import ExposureFactor
 from almmta_spark.model.frontdoor import frontdoor_sum, journey_bucket
 from almmta_spark.model.grad_reversal import ramp, reverse_gradient
+from almmta_spark.model.leak import OutcomeLeak
 from almmta_spark.model.quadrature import GaussHermite
 from tests.unit.model.conftest import SPEC, make_columns
 
@@ -83,7 +85,57 @@ def test_the_loss_equals_a_slow_quadrature(leak, intent, columns, batch):
             outcome = expit(direct + slope * (mu + node))
             likelihood += weight * np.exp(log_p + log_z) * (outcome if y else 1 - outcome)
         total -= np.log(likelihood)
-    assert float(model(batch)["loss"].detach()) == pytest.approx(total / len(columns["num_touches"]), rel=1e-4)
+    assert float(model(batch)["nll"]) == pytest.approx(total / len(columns["num_touches"]), rel=1e-4)
+
+
+UNANCHORED = replace(SPEC, outcome_proxies=(Signal("camera", "binary"), Signal("save", "binary"), Signal("d", "count")))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-3, 3), min_size=3, max_size=3), st.lists(st.floats(0.1, 2), min_size=3, max_size=3))
+def test_without_an_anchor_no_kappa_goes_along_the_loadings(kappa, loading):
+    leak, loading_J = OutcomeLeak(UNANCHORED), torch.tensor(loading)
+    with torch.no_grad():
+        leak.kappa_J.copy_(torch.tensor(kappa))
+        leak.drawn.fill_(0.0)
+    found_J = leak.kappa(loading_J)
+    assert float((found_J @ loading_J).detach()) == pytest.approx(0.0, abs=1e-4)
+    rest_J = torch.tensor(kappa) - found_J
+    torch.testing.assert_close(
+        rest_J, loading_J * (rest_J @ loading_J) / loading_J.square().sum(), rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("size", [0.01, 5.0])
+def test_the_drawn_part_of_a_leak_spreads_only_where_a_leak_is_found_and_is_never_learned(size):
+    spec = replace(UNANCHORED, num_training=100_000)
+    loading_J, leaks = torch.ones(3), [OutcomeLeak(spec) for _ in range(3)]
+    for seed, leak in enumerate(leaks):
+        leak.reset_parameters(torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            leak.kappa_J.copy_(size * torch.tensor([1.0, 0.0, -1.0]))
+        leak(torch.ones(2), loading_J).square().sum().backward()
+        assert float(leak.drawn.detach()) > 0 and float(leak.drawn.grad) == 0
+    along = [float((leak.kappa(loading_J) @ loading_J).detach()) for leak in leaks]
+    assert len(set(np.round(along, 3))) == (3 if size > 1 else 1)
+    assert all(a > 1 for a in along) if size > 1 else along == pytest.approx([0.0, 0.0, 0.0], abs=1e-6)
+
+
+def test_an_anchor_settles_kappa_for_the_others(batch):
+    leak = OutcomeLeak(SPEC)  # its second signal is an anchor
+    leak.reset_parameters()
+    with torch.no_grad():
+        leak.kappa_J.copy_(torch.tensor([2.0, 3.0, 4.0]))
+    torch.testing.assert_close(leak.kappa(torch.ones(3)).detach(), torch.tensor([2.0, 0.0, 4.0]))
+
+
+def test_the_leaks_gain_is_the_likelihood_with_kappa_over_that_without(batch):
+    model = perturbed(ModelConfig(sparsity=0.0, exposure_factor=False))
+    with_leak, gain = float(model(batch)["nll"]), model.effects(batch).leak_gain_B
+    with torch.no_grad():
+        model.leak.kappa_J.zero_()
+    assert float(gain.mean()) == pytest.approx(float(model(batch)["nll"]) - with_leak, abs=1e-5)
+    assert perturbed(ModelConfig(outcome_leak=False)).effects(batch).leak_gain_B is None
 
 
 def _pairs(num_z: int) -> list[tuple[tuple[float, float], float]]:
@@ -116,6 +168,7 @@ def test_ate_x_is_the_mean_over_sequences_that_a_user_might_have_been_served(col
     with torch.no_grad():
         generator, draws = torch.Generator().manual_seed(0), 20_000
         e.count_mean.bias.fill_(2.5)
+        e.count_log_sd.fill_(-1.0)  # a slot is taken or not: the root of their number varies by about .35
         x_B = torch.randn(draws, generator=generator)
         covariates_BD = one.covariates_BD.expand(draws, -1)
         root_B = e.count_mean(covariates_BD).squeeze(1) + e.count_slope * x_B

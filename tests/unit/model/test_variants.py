@@ -23,7 +23,13 @@ CONFS = {
     "plain": ModelConfig(),
     "everything": ModelConfig(signed=True, outcome_leak=True, modulation_hidden=4, use_ipw=True),
     "bare": ModelConfig(
-        exposure_factor=False, num_decays=1, frontdoor_neighbours="batch", sparsity=0.0, upload_content="plain"
+        exposure_factor=False,
+        hidden_intent=False,
+        outcome_leak=False,
+        num_decays=1,
+        frontdoor_neighbours="batch",
+        sparsity=0.0,
+        upload_content="plain",
     ),
     "bucket": ModelConfig(frontdoor_neighbours="bucket", num_neighbours=3, upload_content="mixture"),
 }

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from almmta_spark.study import page, records
+from almmta_spark.study import cells, records
 from almmta_spark.study.records import Found
 
 TRUTH = Path("reports/truth.json")
@@ -24,21 +24,21 @@ NIGHTS_HEADER = ("night", "exposures in", "rejected", "deduplicated", "capped", 
 
 def known_truth(found: Found, worlds: Sequence[str] = WORLDS) -> str:
     """Methods against the exact effects: means over seeds ± their standard deviation, at the size most seeds have."""
-    sizes = dict(page.main_nights(found))
+    sizes = dict(cells.main_nights(found))
     rows = [
         [world, f"{n:,}", str(len(found.distinct("seed", world=world, n=n))), method, *_errors(found, world, n, method)]
         for world in worlds
         if (n := sizes.get(world))
-        for method in page.methods_of(found, world, n)
+        for method in cells.methods_of(found, world, n)
     ]
     return _table(HEADER, rows)
 
 
 def _errors(found: Found, world: str, n: int, method: str) -> list[str]:
-    buckets = sorted(b for b in found.distinct("bucket", world=world, n=n, metric=page.AUUC) if b is not None)
-    by_bucket = (found.mean(world, n, method, page.AUUC, b) for b in buckets)
+    buckets = sorted(b for b in found.distinct("bucket", world=world, n=n, metric=cells.AUUC) if b is not None)
+    by_bucket = (found.mean(world, n, method, cells.AUUC, b) for b in buckets)
     areas = " ".join("-" if mean is None else f"{mean.value:.3f}" for mean in by_bucket)
-    return [*(page.cell(found.mean(world, n, method, metric)) for metric in METRICS), areas]
+    return [*(cells.cell(found.mean(world, n, method, metric)) for metric in METRICS), areas]
 
 
 def nights(report: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from almmta_spark.study import page, records
+from almmta_spark.study import cells, records
 from almmta_spark.study.records import Found, Record
 from tests import results
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_committed_reports_make_the_tables(monkeypatch):
     monkeypatch.chdir(ROOT)
     found = Found(records.read(results.TRUTH))
-    methods = [m for world, n in page.main_nights(found) for m in page.methods_of(found, world, n)]
+    methods = [m for world, n in cells.main_nights(found) for m in cells.methods_of(found, world, n)]
     assert len(results.known_truth(found, found.distinct("world")).splitlines()) == 2 + len(methods) > 2
     report = json.loads(results.REAL_LOGS.read_text())
     assert len(results.nights(report).splitlines()) == 2 + len(report["nights"])
@@ -28,7 +28,7 @@ def test_a_night_is_a_row_of_what_came_in_what_went_and_what_was_left():
 
 def test_a_method_is_a_row_of_means_over_seeds_and_of_its_buckets():
     errors = [Record("hard", 60_000, s, "latent", m, None, 0.5 + 0.1 * s) for m in results.METRICS for s in (0, 1)]
-    areas = [Record("hard", 60_000, 0, "latent", page.AUUC, b, 0.9 + b / 100) for b in (0, 1)]
+    areas = [Record("hard", 60_000, 0, "latent", cells.AUUC, b, 0.9 + b / 100) for b in (0, 1)]
     row = results.known_truth(Found([*errors, *areas])).splitlines()[-1]
     assert row == "| hard | 60,000 | 2 | latent | " + "0.550 ± 0.071 | " * 3 + "0.900 0.910 |"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from almmta_spark.study import goals, page
+from almmta_spark.study import cells, goals, page
 from almmta_spark.study.records import Found, Record
 
 
@@ -84,7 +84,7 @@ def test_several_sizes_make_a_curve_and_several_worlds_a_sweep():
 
 def test_the_main_size_of_a_world_is_the_one_most_seeds_have():
     found = Found([*records(n=200_000, seeds=(0,), latent=0.1), *records(seeds=(0, 1), latent=0.2)])
-    assert list(page.main_nights(found)) == [("default", 60_000)]
+    assert list(cells.main_nights(found)) == [("default", 60_000)]
 
 
 def test_checks_that_warned_are_counted_by_world():
@@ -109,3 +109,33 @@ def test_stability_shows_what_moved_the_clusters_of_each_method():
     cells = table(page.page([*records(latent=0.2), *rows]), "## Stability")
     assert cells[0] == ["method", "logs of another policy", "pairs"]
     assert cells[2:] == [["`latent`", "0.100", ""], ["`backdoor`", "0.900", ""], ["`paper`", "", "0.200"]]
+
+
+def figure(metric, world="default", **by_method):
+    return [Record(world, 60_000, 0, method, metric, None, value) for method, value in by_method.items()]
+
+
+def test_upload_auc_gains_on_the_best_other_method_on_randomised_exposure():
+    rows = [*records(latent=0.2, backdoor=1.0, paper=0.5), *figure("upload_auc_logged", latent=0.85)]
+    rows += figure("upload_auc_randomised", latent=0.75, backdoor=0.70, paper=0.60)
+    (row,) = table(page.page(rows), "## Upload AUC")[2:]
+    assert row == ["default", "0.750", "0.700", "`backdoor`", "+7.1%", "+25.0%", "0.850"]
+
+
+def test_intervals_show_whatever_is_known_of_them():
+    rows = [*records(latent=0.2, backdoor=1.0), *figure("interval_coverage", latent=0.95)]
+    assert table(page.page(rows), "## Intervals") == [
+        ["world", "method", "coverage"],
+        ["---"] * 3,
+        ["default", "`latent`", "0.950"],
+    ]
+
+
+def test_the_family_shows_its_median_and_its_worst_world():
+    rows = []
+    for k, (error, ratio) in enumerate([(0.2, 1.0), (0.9, 0.5), (0.4, 1.5)]):
+        rows += figure("relative_rmse", world=f"random:{k}", latent=error)
+        rows += figure("magnitude_ratio", world=f"random:{k}", latent=ratio)
+    cells = table(page.page(rows), "## The family of 3 random worlds")
+    assert cells[2] == ["`latent`", "", "", "0.400", "0.900", "1.000", "0.500"]
+    assert cells[3][4] == "<= 0.7"

@@ -233,6 +233,32 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class EnsembleConfig:
+    """How many fits speak for one effect, and how its interval comes about (model/ensemble.py)."""
+
+    variants: tuple[str, ...] = ("latent",)
+    """Models fitted as an ensemble; the others are single fits without intervals, which have seen what they score."""
+    folds: int = 2
+    """F: users are split into F folds by hash, and a member is fitted on all folds but one."""
+    repeats: int = 8
+    """R: times users are split anew; R fits that did not see a journey make its effect, of R folds members in all."""
+    agreement: float = 0.7
+    """Share of the members in which a touch must have an effect at all; below it the effect is 0 (0: whatever any)."""
+
+    def __post_init__(self) -> None:
+        known = ("latent", "backdoor")  # paper learns from gradients turned round by Python, which no batch rule knows
+        _require(set(self.variants) <= set(known), "training.ensemble.variants", f"out of {known}", self.variants)
+        _require(self.folds >= 2, "training.ensemble.folds", ">= 2", self.folds)
+        _require(self.repeats >= 1, "training.ensemble.repeats", ">= 1", self.repeats)
+        _require(0 <= self.agreement <= 1, "training.ensemble.agreement", "in [0, 1]", self.agreement)
+
+    @property
+    def members(self) -> int:
+        """M: models fitted side by side."""
+        return self.folds * self.repeats
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     variants: tuple[str, ...] = ("latent", "backdoor")
     """Models fitted each night: latent, paper, backdoor. The first is the night's own, the others are compared."""
@@ -268,6 +294,7 @@ class TrainingConfig:
     """Epochs between two checkpoints."""
     precision: str = "auto"
     """float32, bf16, or auto (bf16 on GPU, float32 on CPU)."""
+    ensemble: EnsembleConfig = EnsembleConfig()
 
     def __post_init__(self) -> None:
         _require(

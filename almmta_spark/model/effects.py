@@ -35,6 +35,8 @@ class Effects:
     """E[z | Z, T, X]: the intent that its proxies show beyond what touches and covariates tell."""
     standard_error_BL: Tensor | None = None
     """Of the sampling by which removal_effect was computed, 0 where it is exact; not of what was learned."""
+    member_MBL: Tensor | None = None
+    """removal_effect by each member of an ensemble; None of a single model."""
 
 
 def from_probabilities(

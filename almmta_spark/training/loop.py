@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from almmta_spark.config import TrainingConfig
+from almmta_spark.model.ensemble import Ensemble
 from almmta_spark.training import checkpoint, optimiser, slow_momentum
 from almmta_spark.training.distributed import Ranks, replicate
 from almmta_spark.training.folder import Folder
@@ -23,7 +24,7 @@ log = logging.getLogger("almmta.training")
 
 
 class Trainer:
-    """Trains one model on this rank's shard, in step with the other ranks."""
+    """Trains one model, or an ensemble as one, on this rank's shard, in step with the other ranks."""
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.optimiser = optimiser.adamw(model, training)
         self.schedule = optimiser.schedule(self.optimiser, self.num_steps)
+        self.num_members = model.plan.members if isinstance(model, Ensemble) else None
         self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
         self.average = optimiser.WeightAverage(self.parameters, training.ema_decay)
         self.slow: slow_momentum.SlowMomentum | None = None
@@ -97,8 +99,9 @@ class Trainer:
         # A loss that is not finite poisons every gradient, so that all ranks see it in theirs without another message.
         healthy = torch.where(torch.isfinite(loss.detach()), 1.0, torch.nan)
         self.optimiser.zero_grad(set_to_none=True)
-        (loss * step.weight * healthy).backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.training.clip_norm)
+        # The loss is the members' mean: times their number, each member's gradient is that of its own loss.
+        (loss * (self.num_members or 1) * step.weight * healthy).backward()
+        norm = optimiser.clip_gradients(self.parameters, self.training.clip_norm, self.num_members)
         self._refuse_non_finite(float(norm), loss.detach(), step.num_rows, epoch)
         if self.failure is None:
             self.optimiser.step()

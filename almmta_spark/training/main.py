@@ -17,8 +17,7 @@ from typing import Any
 from torch import nn
 
 import almmta_spark
-from almmta_spark import model as models
-from almmta_spark.model import saved
+from almmta_spark.model import ensemble, saved
 from almmta_spark.training import deferred_init, loader
 from almmta_spark.training.distributed import Ranks, session
 from almmta_spark.training.folder import Folder
@@ -54,7 +53,8 @@ def fit(request: FitRequest, device: str | None = None) -> FitResult:
     with session(device) as ranks:
         table = loader.open_table(request.dataset_url, request.spec)
         shard = Shard.open(table, request.spec, request.training, ranks, request.seed)
-        build = partial(models.build, request.variant, request.spec, request.model)
+        plan = request.training.ensemble
+        build = partial(ensemble.build, request.variant, request.spec, request.model, plan, request.seed)
         size = deferred_init.footprint(build)
         if ranks.is_main:
             log.info(

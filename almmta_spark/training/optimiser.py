@@ -31,6 +31,21 @@ def adamw(model: nn.Module, training: TrainingConfig) -> torch.optim.AdamW:
     )
 
 
+def clip_gradients(parameters: Sequence[Tensor], max_norm: float, num_members: int | None = None) -> Tensor:
+    """Scales gradients down to max_norm together, in an ensemble each member's by itself; the (largest) norm before.
+
+    num_members: M, where every parameter's first dimension is the members.
+    """
+    if num_members is None:
+        return nn.utils.clip_grad_norm_(parameters, max_norm)
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    squares_M = torch.stack([g.reshape(num_members, -1).square().sum(1) for g in gradients]).sum(0)
+    factor_M = (max_norm / (squares_M.sqrt() + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(factor_M.view(-1, *[1] * (gradient.ndim - 1)))
+    return squares_M.amax().sqrt()
+
+
 def schedule(optimiser: torch.optim.Optimizer, num_steps: int) -> torch.optim.lr_scheduler.LambdaLR:
     """OneCycle for dense and sparse parameters, a constant rate for leaks."""
     factors = [

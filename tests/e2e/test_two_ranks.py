@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from almmta_spark.config import ModelConfig, TrainingConfig
+from almmta_spark.config import EnsembleConfig, ModelConfig, TrainingConfig
 from almmta_spark.model import saved
 from almmta_spark.training import distributed, main, sample_table
 from almmta_spark.training.gpu_check import effects_of, rank_correlation
@@ -28,9 +28,11 @@ from almmta_spark.training.request import FitRequest, FitResult
 pytestmark = pytest.mark.long
 
 ROWS, UNEVEN_ROWS = 6_000, 700
-TRAINING = TrainingConfig(epochs=8, batch_size=256, num_ranks=2)
-FULL_BATCH = TrainingConfig(epochs=6, batch_size=2 * UNEVEN_ROWS, num_ranks=2)
-SHORT = TrainingConfig(epochs=2, batch_size=256, num_ranks=2)
+SINGLE, FOUR = EnsembleConfig(variants=()), EnsembleConfig(repeats=2)
+TRAINING = TrainingConfig(epochs=8, batch_size=256, num_ranks=2, ensemble=SINGLE)
+FULL_BATCH = TrainingConfig(epochs=6, batch_size=2 * UNEVEN_ROWS, num_ranks=2, ensemble=SINGLE)
+MEMBERS = dataclasses.replace(FULL_BATCH, ensemble=FOUR)
+SHORT = TrainingConfig(epochs=2, batch_size=256, num_ranks=2, ensemble=SINGLE)
 SLOW = dataclasses.replace(TRAINING, slow_momentum_period=12, slow_momentum=0.4)
 
 
@@ -72,9 +74,10 @@ def request_for(tables, table: str, training: TrainingConfig, output: Path, vari
 
 @pytest.fixture(scope="module")
 def job(tables, tmp_path_factory) -> tuple[dict[str, FitResult], str]:
-    """Four requests on two ranks, in one job of torchrun that a fifth, poisoned one then ends; and what it said."""
+    """Five requests on two ranks, in one job of torchrun that a sixth, poisoned one then ends; and what it said."""
     root = tmp_path_factory.mktemp("fits")
     wanted = {"plain": ("even", TRAINING), "full_batch": ("uneven", FULL_BATCH), "slow": ("even", SLOW)}
+    wanted["members"] = ("uneven", MEMBERS)
     requests = {name: request_for(tables, *what, root / name) for name, what in wanted.items()}
     requests["paper"] = request_for(tables, "even", SHORT, root / "paper", "paper")
     requests["poisoned"] = request_for(tables, "poisoned", TRAINING, root / "poisoned")
@@ -87,7 +90,7 @@ def job(tables, tmp_path_factory) -> tuple[dict[str, FitResult], str]:
 @pytest.fixture(scope="module")
 def fits(job, tables, tmp_path_factory) -> dict[str, FitResult]:
     """What two ranks fitted, and one rank in this process."""
-    wanted = {"plain": ("even", TRAINING), "full_batch": ("uneven", FULL_BATCH)}
+    wanted = {"plain": ("even", TRAINING), "full_batch": ("uneven", FULL_BATCH), "members": ("uneven", MEMBERS)}
     root = tmp_path_factory.mktemp("alone")
     alone = {name: main.launch(request_for(tables, *what, root / name))[0] for name, what in wanted.items()}
     return job[0] | {f"{name} on 1": result for name, result in alone.items()}
@@ -104,17 +107,18 @@ def test_two_ranks_read_every_row_and_reach_the_loss_and_the_effects_of_one(fits
     assert agreement >= 0.97
 
 
-def test_on_uneven_ranks_the_gradient_is_that_of_the_global_batch(fits):
-    """One step an epoch holds all rows, whoever has them: the weights must be those of one process.
+@pytest.mark.parametrize("what", ["full_batch", "members"])
+def test_on_uneven_ranks_the_gradient_is_that_of_the_global_batch(fits, what):
+    """One step an epoch holds all rows, whoever has them: the weights must be those of one process, of every member.
 
     They move by about .1; Adam makes up to 1e-4 of rounding, a mean of the ranks' means makes 1e-2.
     """
-    one, two = (saved.load(fits[f"full_batch on {n}"].output_dir)[0].state_dict() for n in (1, 2))
+    one, two = (saved.load(fits[f"{what} on {n}"].output_dir)[0].state_dict() for n in (1, 2))
     for name in one:
         torch.testing.assert_close(
             two[name], one[name], rtol=1e-3, atol=5e-4, msg=lambda text, name=name: f"{name}: {text}"
         )
-    losses = [[entry["loss"]["loss"] for entry in fits[f"full_batch on {n}"].history] for n in (1, 2)]
+    losses = [[entry["loss"]["loss"] for entry in fits[f"{what} on {n}"].history] for n in (1, 2)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
     assert losses[0][-1] < losses[0][0]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import almmta_spark
-from almmta_spark.config import ModelConfig, TrainingConfig
+from almmta_spark.config import EnsembleConfig, ModelConfig, TrainingConfig
 from almmta_spark.model import saved
 from almmta_spark.training import gpu_check, main
 from almmta_spark.training.request import FitRequest, FitResult
@@ -19,7 +19,8 @@ ROOT = str(Path(almmta_spark.__file__).parents[1])
 
 
 def request_for(sample, output, **settings):
-    training = TrainingConfig(**({"epochs": 2, "batch_size": 128, "num_ranks": 1} | settings))
+    alone = {"epochs": 2, "batch_size": 128, "num_ranks": 1, "ensemble": EnsembleConfig(variants=())}
+    training = TrainingConfig(**(alone | settings))
     return FitRequest(sample.url, sample.spec, ModelConfig(), training, "latent", 3, str(output))
 
 

@@ -1,0 +1,41 @@
+"""Intervals from fits that each left out one fold of the users: a delete-a-group jackknife, repeated.
+
+Users are split into F folds, R times anew; member (r, f), the r F + f-th, is fitted without fold f of split r.
+
+    V  = mean over r of (F - 1)/F sum_f (theta_rf - mean_f theta_rf)^2
+    theta +- t sqrt(V (1 + 1/(R (F - 1)))),  t the quantile of Student's t with R (F - 1) degrees of freedom
+
+V is the variance of a fit on all users (delete-a-group jackknife: Kott 2001; balanced half-samples where F = 2:
+McCarthy 1969), whatever a user's touches have in common. The second term is the centre's own noise: it averages, for
+each journey, the R fits that did not see its user, each with variance V/(F - 1) about the fit on all. What all fits get
+wrong in the same way, the model's form above all, is in neither.
+
+M = R F members, X any further dimensions
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
+
+
+def variance(member_MX: ArrayLike, num_folds: int) -> NDArray[np.float64]:
+    """V, over the first axis."""
+    members = np.asarray(member_MX, float)
+    by_split = members.reshape(-1, num_folds, *members.shape[1:])
+    return np.asarray((num_folds - 1) * by_split.var(axis=1).mean(axis=0), float)
+
+
+def multiplier(num_members: int, num_folds: int, level: float) -> float:
+    """Half-width of the interval over sqrt(V)."""
+    freedom = num_members // num_folds * (num_folds - 1)
+    return float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(1 + 1 / freedom)
+
+
+def half_width(member_MX: ArrayLike, num_folds: int, level: float) -> NDArray[np.float64]:
+    """By how much the interval reaches to either side of the centre."""
+    members = np.asarray(member_MX)
+    return multiplier(len(members), num_folds, level) * np.sqrt(variance(members, num_folds))

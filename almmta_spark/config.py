@@ -236,7 +236,7 @@ class ModelConfig:
 class EnsembleConfig:
     """How many fits speak for one effect, and how its interval comes about (model/ensemble.py)."""
 
-    variants: tuple[str, ...] = ("latent",)
+    variants: tuple[str, ...] = ()
     """Models fitted as an ensemble; the others are single fits without intervals, which have seen what they score."""
     folds: int = 2
     """F: users are split into F folds by hash, and a member is fitted on all folds but one."""

@@ -25,7 +25,8 @@ from almmta_spark.example_spec import ExampleSpec
 from almmta_spark.model.batch import Batch
 from almmta_spark.model.effects import Effects
 
-
+LOOKS_FOR_UPLOADS = ("mixture", "plain")
+"""Forms of model.upload_content that pick a batch's uploads, so that members must be given the same rows."""
 NO_EFFECT = 1e-7
 """Effects up to this size are rounding: probabilities are float32."""
 
@@ -71,19 +72,29 @@ class Ensemble(nn.Module):
         if not self.training:
             every = [self._of(member, "forward", batch, progress) for member in range(self.plan.members)]
             return {name: torch.stack([terms[name] for terms in every]).mean() for name in every[0]}
-        row_MP, weight_MP = own_rows(left_out(batch.user_id_B, self.plan, self.seed), self.plan.folds)
-        given = {name: value for name, value in vars(batch).items() if value is not None}
-        absent = {name: None for name, value in vars(batch).items() if value is None}
+        out_MB = left_out(batch.user_id_B, self.plan, self.seed)
 
-        def terms(parameters: dict[str, nn.Parameter], own: dict[str, Tensor], weight_P: Tensor) -> dict[str, Tensor]:
-            of_batch: Any = own | absent
-            arguments = (Batch(**of_batch), progress, weight_P)
+        def terms(parameters: dict[str, nn.Parameter], batch: Any, weight: Tensor) -> dict[str, Tensor]:
+            arguments = (Batch(**batch, **absent), progress, weight)
             found: dict[str, Tensor] = functional_call(self.stacked, dict(parameters), arguments)
             return found
 
-        own_rows_of = {name: value[row_MP] for name, value in given.items()}
-        stacked = torch.vmap(terms)(dict(self.stacked.named_parameters()), own_rows_of, weight_MP)
+        absent: Any = {name: None for name, value in vars(batch).items() if value is None}
+        given = {name: value for name, value in vars(batch).items() if value is not None}
+        parameters = dict(self.stacked.named_parameters())
+        if self.conf.upload_content in LOOKS_FOR_UPLOADS:
+            weight_MB = ~out_MB * self._upweight
+            stacked = torch.vmap(terms, in_dims=(0, None, 0))(parameters, given, weight_MB)
+        else:
+            row_MP, weight_MP = own_rows(out_MB)
+            own = {name: value[row_MP] for name, value in given.items()}
+            stacked = torch.vmap(terms)(parameters, own, weight_MP * self._upweight)
         return {name: value.mean() for name, value in stacked.items()}
+
+    @property
+    def _upweight(self) -> float:
+        """F/(F - 1): a member's loss is then an estimate of the loss on all users."""
+        return self.plan.folds / (self.plan.folds - 1)
 
     @torch.no_grad()
     def effects(self, batch: Batch, seen_B: Tensor | None = None) -> Effects:
@@ -143,15 +154,13 @@ def left_out(user_id_B: Tensor, plan: EnsembleConfig, seed: int) -> Tensor:
     return (fold_RB[:, None, :] == fold_F[:, None]).reshape(plan.members, -1)
 
 
-def own_rows(left_out_MB: Tensor, num_folds: int) -> tuple[Tensor, Tensor]:
+def own_rows(left_out_MB: Tensor) -> tuple[Tensor, Tensor]:
     """(row_MP, weight_MP): the rows each member learns from, and weights under which the mean over P of weight x loss
-    is F/(F - 1) / B times the sum of the loss over them. P is the largest member's number; fillers have weight 0."""
+    is the sum of their losses over B. P is the most rows that any member has; fillers have weight 0."""
     learns_MB = ~left_out_MB
-    num_rows = learns_MB.shape[1]
     longest = max(1, int(learns_MB.sum(1).max()))
     row_MP = torch.argsort(left_out_MB.to(torch.uint8), dim=1, stable=True)[:, :longest]
-    weight_MP = learns_MB.gather(1, row_MP) * (num_folds / (num_folds - 1) * longest / num_rows)
-    return row_MP, weight_MP
+    return row_MP, learns_MB.gather(1, row_MP) * (longest / learns_MB.shape[1])
 
 
 _WEYL, _FIRST, _SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15

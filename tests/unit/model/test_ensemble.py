@@ -17,7 +17,11 @@ from almmta_spark.model.ensemble import Ensemble, left_out, own_rows
 from tests.unit.model.conftest import SPEC, make_columns
 
 PLAN = EnsembleConfig(folds=3, repeats=2)
-CONFS = {"plain": ModelConfig(), "everything": ModelConfig(signed=True, outcome_leak=True, modulation_hidden=4)}
+CONFS = {
+    "plain": ModelConfig(),
+    "everything": ModelConfig(signed=True, outcome_leak=True, modulation_hidden=4),
+    "mixture": ModelConfig(upload_content="mixture"),
+}
 plans = st.builds(EnsembleConfig, folds=st.integers(2, 6), repeats=st.integers(1, 5))
 
 
@@ -66,9 +70,9 @@ def test_folds_are_equal_splits_that_know_nothing_of_each_other_or_of_the_seed(f
 @settings(max_examples=40, deadline=None)
 def test_own_rows_weigh_what_all_rows_would_with_those_left_out_at_zero(plan, rows, seed):
     out_MB = left_out(torch.arange(rows), plan, seed)
-    row_MP, weight_MP = own_rows(out_MB, plan.folds)
+    row_MP, weight_MP = own_rows(out_MB)
     loss_B = torch.rand(rows, generator=torch.Generator().manual_seed(seed))
-    expected_M = (~out_MB * loss_B).sum(1) / rows * plan.folds / (plan.folds - 1)
+    expected_M = (~out_MB * loss_B).sum(1) / rows
     torch.testing.assert_close((weight_MP * loss_B[row_MP]).mean(1), expected_M)
     assert row_MP.shape[1] == max(1, int((~out_MB).sum(1).max()))
 
@@ -79,15 +83,15 @@ def test_each_member_has_the_loss_and_the_gradient_it_would_have_alone(variant, 
     model, batch = members(variant, CONFS[conf]).train(), Batch.from_columns(make_columns(3, 24), SPEC)
     terms = model(batch, 0.5)
     (terms["loss"] * PLAN.members).backward()
-    losses, learns_MB = [], ~left_out(batch.user_id_B, PLAN, model.seed)
+    losses, out_MB = [], left_out(batch.user_id_B, PLAN, model.seed)
+    row_MP, weight_MP = own_rows(out_MB)
+    if CONFS[conf].upload_content == "mixture":
+        row_MP, weight_MP = torch.arange(batch.size).expand(PLAN.members, -1), ~out_MB
     for member in range(PLAN.members):
-        own = torch.nonzero(learns_MB[member]).squeeze(1)
-        row_MP, weight_MP = own_rows(~learns_MB, PLAN.folds)
         single = alone(model, member).train()
-        loss = single(take(batch, row_MP[member]), 0.5, weight_MP[member])["loss"]
+        loss = single(batch.rows(row_MP[member]), 0.5, weight_MP[member] * 1.5)["loss"]
         loss.backward()
         losses.append(loss.detach())
-        assert len(own) < batch.size
         for name, parameter in single.named_parameters():
             gradient = model.get_parameter(f"stacked.{name}").grad[member]
             torch.testing.assert_close(gradient, parameter.grad, msg=lambda text, name=name: f"{name}: {text}")
@@ -196,10 +200,6 @@ def test_variants_outside_the_plan_are_single_models():
     assert not isinstance(ensemble.build("backdoor", SPEC, ModelConfig(), PLAN, 0), Ensemble)
     with pytest.raises(ValueError, match=r"training\.ensemble\.variants"):
         EnsembleConfig(variants=("paper",))
-
-
-def take(batch: Batch, index: torch.Tensor) -> Batch:
-    return replace(batch, **{k: v[index] for k, v in vars(batch).items() if isinstance(v, torch.Tensor)})
 
 
 def test_journeys_of_one_user_share_its_folds():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,7 +13,6 @@ from scipy.special import expit
 
 from almmta_spark.simulator import hashing, signals, worlds
 from almmta_spark.simulator.hashing import Floats, Ints
-from almmta_spark.simulator.signals import SignalLaw
 from almmta_spark.simulator.world import CONTENT_LENGTH, NUM_SLOTS, World, row_sums
 
 # n users, d covariates, L slots of the lookback window (slot 0 is the newest), K clusters, E content
@@ -109,7 +107,6 @@ def draw_night(
     mediator = world.mediator_mean(x, row_sums(stimulus), w) + law.mediator_noise * law.noise.of_uniform(u[:, 1])
     p_outcome = expit(world.outcome_logit(x, w, mediator, row_sums(direct)))
     outcome = (hashing.uniforms(seed, "outcome", night, users, 1)[:, 0] < p_outcome).astype(np.int64)
-    causes = (mediator, w, outcome)
     return NightDraw(
         user_ids=users,
         x=x,
@@ -122,8 +119,8 @@ def draw_night(
         direct=direct,
         mediator=mediator,
         outcome=outcome,
-        proxies=_draw_signals("proxies", law.proxies, seed, night, users, *causes),
-        intents=_draw_signals("intents", law.intents, seed, night, users, *causes),
+        proxies=_draw_proxies(world, seed, night, users, mediator, w, outcome),
+        intents=_draw_intents(world, seed, night, users, mediator, w, outcome),
         decided=decided,
         withheld=withheld,
     )
@@ -184,9 +181,19 @@ def _draw_withholding(seed: int, night: int, users: Ints, occupied: Bools, exper
     return np.where(taking_part, slot, -1), taking_part & (u[:, 1] < 0.5)
 
 
-def _draw_signals(
-    stream: str, laws: Sequence[SignalLaw], seed: int, night: int, users: Ints, m: Floats, w: Floats, y: Ints
-) -> Ints:
-    """Values of the signals given M, W and Y."""
-    u = hashing.uniforms(seed, stream, night, users, len(laws))
-    return signals.drawn(laws, signals.logits(laws, m, w, y), u)
+def _draw_proxies(world: World, seed: int, night: int, users: Ints, m: Floats, w: Floats, y: Ints) -> Ints:
+    """Y' given M, W and Y."""
+    laws = world.mechanism.proxies
+    eta = signals.logits(laws, m, w, y)
+    if world.network:
+        nuisances = hashing.normals(seed, "nuisances", night, users, world.network.law.num_nuisances)
+        eta = eta + world.network(m, w, nuisances)
+    return signals.drawn(laws, eta, hashing.uniforms(seed, "proxies", night, users, len(laws)))
+
+
+def _draw_intents(world: World, seed: int, night: int, users: Ints, m: Floats, w: Floats, y: Ints) -> Ints:
+    """Z given W."""
+    laws = world.mechanism.intents
+    return signals.drawn(
+        laws, signals.logits(laws, m, w, y), hashing.uniforms(seed, "intents", night, users, len(laws))
+    )

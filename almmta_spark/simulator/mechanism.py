@@ -7,7 +7,8 @@
     M = link(S) + .3 X4 + m_0 + m_w W + m_e eps                                        eps ~ noise
     D = sum of d_cluster .9 ** (age / 2 h)                                             d = direct max(0, N)
     logit P(Y) = a + slope exp(het tanh X4) M + y_w W + .5 X5 + y_mw M W + D           a: solved for the base rate
-    Y'_j ~ link_j(a_j + l_j M + omega_j W + kappa_j Y);   Z_j ~ link_j(a_j + l_j W)
+    Y'_j ~ link_j(a_j + l_j M + omega_j W + kappa_j Y + N_j(M, .7 W, nuisances))       N_j: entanglement, else 0
+    Z_j ~ link_j(a_j + l_j W)
 
 X4 and X5 stand for the mechanism's own_covariates.
 """
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 
 from almmta_spark.simulator.items import EqualItems, ItemLaw
 from almmta_spark.simulator.laws import Clock, Decay, ExponentialDecay, Noise, Normal, Saturation, SlotClock
-from almmta_spark.simulator.signals import SignalLaw
+from almmta_spark.simulator.signals import Entanglement, SignalLaw
 
 OUTCOME_PROXIES = (
     SignalLaw("camera_open", -2.6, on_mediator=1.0),
@@ -105,6 +106,8 @@ class Mechanism:
     """Scale of what touches do to the outcome beside the mediator."""
     proxies: tuple[SignalLaw, ...] = OUTCOME_PROXIES
     """Y'."""
+    entanglement: Entanglement | None = None
+    """A network that stands between M and Y'; None: each is read from its own line."""
     intents: tuple[SignalLaw, ...] = INTENT_PROXIES
     """Z."""
     uninspired: float = 1.0

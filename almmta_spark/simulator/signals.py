@@ -9,9 +9,10 @@ import numpy as np
 
 from almmta_spark.config import SignalConfig
 from almmta_spark.simulator.hashing import Floats, Ints
+from almmta_spark.simulator.items import Source
 from almmta_spark.simulator.laws import P_OF_LOGIT, RATE_OF_LOG
 
-# n users, j signals
+# n users, j signals, F inputs and H units of a network
 
 COUNT_CAP = 6
 """Largest value of a count signal."""
@@ -36,6 +37,49 @@ class SignalLaw:
     @property
     def kind(self) -> str:
         return "count" if self.link in RATE_OF_LOG else "binary"
+
+
+@dataclass(frozen=True)
+class Entanglement:
+    """A network between what happened and the outcome proxies: eta_j gains N_j(M, intent W, nuisance factors)."""
+
+    intent: float = 0.7
+    """Weight of W among the network's inputs: it leaks into every signal."""
+    num_nuisances: int = 3
+    """Factors of a user and night that nothing else knows, N(0, 1)."""
+    hidden: int = 16
+    """Units of the first layer."""
+    gain: float = 0.8
+    """Scale of the network's output, about a signal's standard deviation in eta."""
+
+    def network(self, source: Source, num_signals: int) -> Network:
+        """M's weights in the first layer are positive and the second layer's lean to it: most signals rise with M."""
+        first_FH = source.normals("network_first", 2 + self.num_nuisances, self.hidden)
+        first_FH[0] = np.abs(first_FH[0])
+        second_HJ = 0.5 + source.normals("network_second", self.hidden, num_signals)
+        return Network(
+            self,
+            first_FH=first_FH,
+            offset_H=source.normals("network_offset", 1, self.hidden)[0] / 2,
+            second_HJ=self.gain / np.sqrt(self.hidden / 2) * second_HJ,
+        )
+
+
+@dataclass(frozen=True)
+class Network:
+    """N(f) = second . tanh(first . f + offset) with f = (M, intent W, nuisances)."""
+
+    law: Entanglement
+    first_FH: Floats
+    offset_H: Floats
+    second_HJ: Floats
+
+    def __call__(self, m_n: Floats, w_n: Floats, nuisances_nf: Floats) -> Floats:
+        """(n, j); summed input by input and unit by unit, so that a user's value does not depend on the batch."""
+        inputs = (m_n, self.law.intent * w_n, *nuisances_nf.T)
+        hidden_nH = self.offset_H + sum(f[:, None] * row for f, row in zip(inputs, self.first_FH, strict=True))
+        units_Hn = np.tanh(hidden_nH).T
+        return np.asarray(sum(unit[:, None] * row for unit, row in zip(units_Hn, self.second_HJ, strict=True)))
 
 
 def configs(proxies: Sequence[SignalLaw], intents: Sequence[SignalLaw]) -> Mapping[str, SignalConfig]:

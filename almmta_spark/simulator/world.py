@@ -12,6 +12,7 @@ from almmta_spark.simulator.hashing import Floats, Ints
 from almmta_spark.simulator.items import Source
 from almmta_spark.simulator.laws import ExponentialDecay
 from almmta_spark.simulator.mechanism import Mechanism
+from almmta_spark.simulator.signals import Network
 
 # n users, K clusters, I items (cluster-major), E content, L slots of the lookback window
 # Sums run over explicit columns or cumsum, never through BLAS: its rounding depends on the batch.
@@ -44,6 +45,8 @@ class World:
     num_items_K: Ints
     item_cluster_I: Ints
     item_content_IE: Floats
+    network: Network | None
+    """Of the mechanism's entanglement."""
     item_strength_I: Floats
     """s_item: the cluster's, unless the world has strengths of items."""
 
@@ -151,6 +154,7 @@ def constants(name: str, law: Mechanism, source: Source, items_per_cluster: int 
         item_cluster_I=np.repeat(np.arange(k), items.num_items_K),
         item_content_IE=items.content_IE,
         item_strength_I=items.strength_I,
+        network=law.entanglement.network(source, len(law.proxies)) if law.entanglement else None,
     )
 
 

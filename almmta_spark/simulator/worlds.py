@@ -13,7 +13,7 @@ from almmta_spark.simulator import family, signals, world
 from almmta_spark.simulator.items import Source
 from almmta_spark.simulator.laws import Saturation, SkewedGamma
 from almmta_spark.simulator.mechanism import OUTCOME_PROXIES, Mechanism
-from almmta_spark.simulator.signals import SignalLaw
+from almmta_spark.simulator.signals import Entanglement, SignalLaw
 from almmta_spark.simulator.world import World
 
 
@@ -26,6 +26,21 @@ def _outcome_leaks(*kappa: float, declared: bool = False) -> tuple[SignalLaw, ..
 def _intent_leaks(*omega: float) -> tuple[SignalLaw, ...]:
     """The four outcome proxies with omega W in each."""
     return tuple(replace(law, on_intent=o) for law, o in zip(OUTCOME_PROXIES, omega, strict=True))
+
+
+def _session_features(*kappa: float) -> tuple[SignalLaw, ...]:
+    """32 signals that only a network knows how to read, every fourth a count; kappa Y in the first of them."""
+    leaks = (*kappa, *(32 - len(kappa)) * (0.0,))
+    return tuple(
+        SignalLaw(
+            f"feature_{j:02d}",
+            intercept=-1.2 if j % 4 == 3 else -1.5,
+            link="log" if j % 4 == 3 else "logit",
+            on_outcome=leak,
+            anchor=leak == 0,
+        )
+        for j, leak in enumerate(leaks)
+    )
 
 
 _NOT_LOGISTIC = ("cloglog", "probit", "cloglog", "softplus")
@@ -48,6 +63,10 @@ WORLDS: Mapping[str, Mechanism] = {
         base_rate=0.05,
         uninspired=1.9,
         proxies=tuple(replace(law, on_mediator=0.4 * law.on_mediator) for law in OUTCOME_PROXIES),
+    ),
+    "rich": Mechanism(proxies=_session_features(2.0, 1.0, 3.0, 1.0), entanglement=Entanglement()),
+    "rich_hard": Mechanism(
+        served_to_intenders=-0.5, proxies=_session_features(2.0, 1.0, 3.0, 1.0), entanglement=Entanglement()
     ),
 }
 """signed: a gain of .7 has log1p's slope at a usual sum. content: half of the uploads are un-inspired at 1.9."""

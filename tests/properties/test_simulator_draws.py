@@ -23,7 +23,7 @@ user_ids = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=60, u
 
 
 DRAWN = ("random:0", "random:1", "random:4", "random:5")
-worlds = st.sampled_from(["default", "leak_y", "direct", "misspecified", "signed", *DRAWN])
+worlds = st.sampled_from(["default", "leak_y", "direct", "misspecified", "signed", "rich", *DRAWN])
 
 
 @cache

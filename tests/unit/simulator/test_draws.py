@@ -99,6 +99,27 @@ def test_proxies_leak_as_much_as_their_world_says(name: str, world_of: WorldOf) 
     assert np.all(np.abs((residual * cause[:, None]).mean(axis=0)) < 6 * spread)
 
 
+def test_rich_signals_are_read_by_no_line_and_carry_intent_and_nuisances(world_of: WorldOf) -> None:
+    world = world_of("rich", 0, None)
+    draw = draw_night(world, 0, 1, np.arange(NUM))
+    assert draw.proxies.shape[1] == 32
+    assert draw.proxies.std(axis=0).min() > 0
+    assert draw.proxies[:, 3::4].max() > 1 == draw.proxies[:, :3].max()
+    rises = np.corrcoef(draw.proxies.T, draw.mediator)[-1, :-1] > 0
+    assert rises.mean() > 0.8
+    # eta by hand, from the network's weights and nothing else of it
+    net, nuisances = world.network, hashing.normals(0, "nuisances", 1, np.arange(NUM), 3)
+    assert net is not None
+    inputs = np.column_stack([draw.mediator, 0.7 * draw.w, nuisances])
+    eta = np.tanh(inputs @ net.first_FH + net.offset_H) @ net.second_HJ
+    eta += np.outer(draw.outcome, [2, 1, 3, 1] + 28 * [0]) + np.array(8 * [-1.5, -1.5, -1.5, -1.2])
+    binary = np.arange(32) % 4 != 3
+    residual = draw.proxies[:, binary] - expit(eta[:, binary])
+    assert np.abs(residual.mean(axis=0)).max() < 4.5 * 0.5 / np.sqrt(NUM)
+    for cause in (draw.w, draw.mediator, draw.outcome, nuisances[:, 0]):
+        assert np.abs((residual * cause[:, None]).mean(axis=0)).max() < 5 * 0.5 / np.sqrt(NUM)
+
+
 def test_the_noise_of_the_mediator_is_standardised_in_every_world(world_of: WorldOf) -> None:
     skewness = {}
     for name in ("default", "misspecified"):

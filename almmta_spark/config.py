@@ -203,7 +203,8 @@ class ModelConfig:
     balance_weight: float = 1.0
     """balanced: strength of the reversed gradient of the adversary that reads the touches' clusters off the user."""
     use_ipw: bool = False
-    """paper: weigh examples by clipped stabilised weights (the effective sample size is logged)."""
+    """paper: weigh examples by clipped stabilised weights (the effective sample size is logged); backdoor_ipw
+    always does, the other back-door models never."""
     frontdoor_neighbours: str = "match"
     """paper: T' of the front-door sum from the `batch`, the same propensity `bucket`, or content `match`."""
     num_neighbours: int = 8
@@ -261,7 +262,7 @@ class EnsembleConfig:
 @dataclass(frozen=True)
 class TrainingConfig:
     variants: tuple[str, ...] = ("latent", "backdoor")
-    """Models fitted each night: latent, paper, backdoor. The first is the night's own, the others are compared."""
+    """Models fitted each night, out of VARIANTS. The first is the night's own, the others are compared."""
     num_ranks: int = 2
     """Training processes (one a GPU, or one a core's worth of CPU)."""
     local_mode: bool = True

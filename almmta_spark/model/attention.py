@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from almmta_spark.config import ModelConfig
 from almmta_spark.example_spec import ExampleSpec
@@ -31,6 +32,10 @@ from almmta_spark.model.quadrature import full_precision
 
 AGE_SCALES_HOURS = (2.0, 8.0, 32.0)
 """A touch's age enters as exp(-age / scale) for each: from what just happened to what was yesterday."""
+
+
+PACE = 0.2
+"""Of the rates at which the encoder of stimuli is best trained; at those a recurrent network fits the noise."""
 
 
 class AttentionModel(nn.Module):
@@ -70,17 +75,31 @@ class AttentionModel(nn.Module):
         return logit_BV
 
 
+class SlowLinear(nn.Linear):
+    """A linear layer whose parameters are held as value / PACE, so that Adam moves the values at PACE times its rate
+    (equalised learning rate, Karras et al. 2018)."""
+
+    def initialise(self, generator: torch.Generator | None) -> None:
+        initialise.linear(self, generator)
+        with torch.no_grad():
+            self.weight.div_(PACE)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return F.linear(inputs, self.weight * PACE, self.bias * PACE)
+
+
 class TouchInputs(nn.Module):
     """What a touch contributes to the gates of its step: one product for all touches, deleted or not."""
 
     def __init__(self, spec: ExampleSpec, conf: ModelConfig) -> None:
         super().__init__()
         self.embedding_KR = nn.Parameter(torch.empty(len(spec.clusters), conf.embedding_dim))
-        self.linear = nn.Linear(conf.embedding_dim + len(AGE_SCALES_HOURS) + spec.num_covariates, 3 * conf.hidden)
+        inputs = conf.embedding_dim + len(AGE_SCALES_HOURS) + spec.num_covariates
+        self.linear = SlowLinear(inputs, 3 * conf.hidden)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         initialise.normal(self.embedding_KR, 0.5, generator)
-        initialise.linear(self.linear, generator)
+        self.linear.initialise(generator)
 
     def forward(self, batch: Batch) -> Tensor:
         ages_BLA = torch.stack([torch.exp(-batch.age_BL / scale) for scale in AGE_SCALES_HOURS], dim=-1)
@@ -94,13 +113,13 @@ class AttendedStates(nn.Module):
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.recurrent = nn.Linear(hidden, 3 * hidden)
-        self.attention = nn.Linear(hidden, hidden)
+        self.recurrent = SlowLinear(hidden, 3 * hidden)
+        self.attention = SlowLinear(hidden, hidden)
         self.score_H = nn.Parameter(torch.empty(hidden))
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        initialise.linear(self.recurrent, generator)
-        initialise.linear(self.attention, generator)
+        self.recurrent.initialise(generator)
+        self.attention.initialise(generator)
         initialise.normal(self.score_H, 0.1, generator)
 
     def forward(self, gates_BLG: Tensor, mask_BL: Tensor, deletions: bool) -> Tensor:

@@ -59,7 +59,8 @@ class JourneyBank(nn.Module):
             self.filled.fill_(stop)
 
     def neighbours(self, batch: Batch, counts_BK: Tensor, content_KR: Tensor) -> Tensor:
-        """Rows of the bank that are each journey's T', [B, N]; cost one [B, R] x [R, M] product and one top-N of M.
+        """Rows of the bank that are each journey's T', [B, N]; cost one [B, R] x [R, M] product and one top-N
+        of M, which is most of what `paper` needs for a journey's deletions (about 6 forward passes in all).
 
         batch: any journeys, by a hash of both ids; bucket: the same among journeys of the bucket; match: those of the
         bucket whose mean content is most similar. ValueError before training has filled the bank.
@@ -76,7 +77,9 @@ class JourneyBank(nn.Module):
             present = torch.arange(self.num_buckets, device=bucket_M.device)
             penalty_M = OTHER_BUCKET * (bucket_M != present[:, None]).to(rank_BM.dtype)
             rank_BM = rank_BM - penalty_M[journey_bucket(batch)]
-        rank_BM = rank_BM.masked_fill(batch.journey_id_B[:, None] == id_M, -ITSELF)
+        kept_P = torch.isin(batch.journey_id_B, id_M).nonzero()[:, 0]  # few: the others cannot meet themselves
+        itself_PM = batch.journey_id_B[kept_P, None] == id_M
+        rank_BM[kept_P] = rank_BM[kept_P].masked_fill(itself_PM, -ITSELF)
         return rank_BM.topk(min(self.num_neighbours, filled), dim=1).indices
 
 

@@ -13,7 +13,7 @@ from scipy.special import expit
 
 from almmta_spark.config import ModelConfig
 from almmta_spark.example_spec import ExampleSpec
-from almmta_spark.model import Batch, build, initialise, shapley
+from almmta_spark.model import Batch, attention, build, initialise, shapley
 from almmta_spark.model.encoder import cluster_counts
 from almmta_spark.model.rates import TouchRates, rates_nll
 from tests.unit.model.conftest import SPEC, make_columns
@@ -42,8 +42,8 @@ def test_the_states_are_those_of_torchs_own_recurrent_network():
     with torch.no_grad():
         reference.weight_ih_l0.copy_(torch.eye(3 * width))
         reference.bias_ih_l0.zero_()
-        reference.weight_hh_l0.copy_(states.recurrent.weight)
-        reference.bias_hh_l0.copy_(states.recurrent.bias)
+        reference.weight_hh_l0.copy_(states.recurrent.weight * attention.PACE)
+        reference.bias_hh_l0.copy_(states.recurrent.bias * attention.PACE)
     gates = torch.randn(4, 5, 3 * width, generator=torch.Generator().manual_seed(0))
     hidden, _ = reference(gates)
     share = torch.softmax(torch.tanh(states.attention(hidden)) @ states.score_H, 1)

@@ -25,7 +25,7 @@ from pyspark.sql import SparkSession
 
 from almmta_spark import config, runner, spark_tables, storage, tables
 from almmta_spark.config import Config
-from almmta_spark.study import effects, page, records, results, specs
+from almmta_spark.study import effects, page, parts, records, results, specs
 from almmta_spark.study.progress import Progress, duration
 from almmta_spark.study.records import Key, Record
 from almmta_spark.study.results import NightResults, Results
@@ -76,12 +76,14 @@ def main() -> None:
     args = parse_args()
     try:
         base = config.load(args.conf, args.overrides)
-        methods = known_methods(args.methods, base)
+        methods = {world: known_methods(args.methods, base, world) for world in args.worlds}
         code = results.code_digest(Path(__file__).parents[1])
         kept = Results(Path(base.warehouse, "results"))
         keys = [Key(*what) for what in itertools.product(args.worlds, args.n, args.seeds)]
-        tasks = [task for key in keys for task in to_do(key, base, methods, code, kept)]
-        print(f"{len(keys)} nights of {', '.join(methods)}; {len(keys) - len(tasks)} are done", file=sys.stderr)
+        tasks = [task for key in keys for task in to_do(key, base, methods[key.world], code, kept)]
+        for world, names in methods.items():
+            print(f"{world}: {', '.join(names)}", file=sys.stderr)
+        print(f"nights: {len(keys)}, of which {len(keys) - len(tasks)} are done", file=sys.stderr)
         if tasks and not args.page:
             run(tasks, code, kept, args.keep)
         write(kept, base, code, Path(args.report))
@@ -97,7 +99,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--worlds", nargs="+", default=["default", "hard"], metavar="WORLD", help="simulator.world (default hard)")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="of worlds, users and fits (0 1 2)")
     add("--n", nargs="+", type=int, default=[60_000], metavar="USERS", help="users a night; several: a curve (60000)")
-    methods = f"all, or out of {', '.join(ALL_METHODS)}; with settings of its own: latent:exposure_factor=false"
+    methods = f"all, parts (with and without each), out of {', '.join(ALL_METHODS)}, or latent:exposure_factor=false"
     add("--methods", nargs="+", default=["all"], metavar="METHOD", help=methods)
     add("--conf", default="conf/truth.yaml", metavar="FILE", help="YAML settings (%(default)s)")
     add("--set", dest="overrides", action="append", default=[], metavar="key=value", help="override any config key")
@@ -110,17 +112,19 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 ALL_METHODS = (*(v for v in config.VARIANTS if v != "paper"), *config.BASELINES)
 
 
-def known_methods(asked: Sequence[str], base: Config) -> tuple[str, ...]:
-    """The methods asked for, all where one is `all`, models first; beside one with settings the same without.
+def known_methods(asked: Sequence[str], base: Config, world: str = "default") -> tuple[str, ...]:
+    """The methods asked for in a world, models first; beside one with settings the same without.
 
+    `all` is every method, `parts` every part that must show in the world.
     ValueError for a name nobody declared.
     """
+    asked = [m for name in asked for m in (parts.methods(world) if name == parts.ALL else [name])]
     known = (*config.VARIANTS, *config.BASELINES)
     plain, with_settings = specs.split(asked)
     unchanged = [specs.unchanged(specs.parse(text, base).variant) for text in with_settings]
     unknown = sorted(set(plain) - {"all", *known})
     if unknown:
-        raise ValueError(f"--methods must be `all` or out of {', '.join(known)}, got {unknown[0]!r}")
+        raise ValueError(f"--methods must be all, parts, or out of {', '.join(known)}, got {unknown[0]!r}")
     wanted = {*plain, *(ALL_METHODS if "all" in plain else ())}
     return (*(m for m in known if m in wanted), *dict.fromkeys([*unchanged, *with_settings]))
 

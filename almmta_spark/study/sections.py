@@ -8,6 +8,7 @@ import statistics
 from almmta_spark.study import goals, specs
 from almmta_spark.study.cells import AUUC, METRICS, ORDER, OWN, cell, has, main_nights, methods_of, rank, table
 from almmta_spark.study.goals import RATIO, RMSE, SPEARMAN
+from almmta_spark.study.parts import WORDS
 from almmta_spark.study.records import Found, Mean
 
 
@@ -100,15 +101,23 @@ def with_and_without(found: Found) -> list[str]:
         _, changed = specs.split(found.distinct("method", world=world, n=n, metric=RMSE))
         for method in sorted(changed):
             cells = [cell(found.mean(world, n, method, m)) for m in metrics]
-            rows.append([world, f"{n:,}", f"`{method.removesuffix(':')}`", *cells])
+            words = "as it is" if method.endswith(":") else WORDS.get(method, "")
+            rows.append([world, f"`{method.removesuffix(':')}`", words, *cells, _dearer(found, world, n, method)])
     if not rows:
         return []
     text = [
-        "The settings after the colon changed, everything else as in the first row of the model; all of them fitted on",
-        "the same examples and measured on one sample of journeys.",
+        "The settings after the colon changed, everything else as in the model as it is; all of them fitted on the",
+        "same examples and measured on one sample of journeys. Last column: the change of the relative RMSE.",
     ]
-    head = ["world", "users", "fit", *(METRICS[m] for m in metrics)]
+    head = ["world", "fit", "", *(METRICS[m] for m in metrics), "change"]
     return ["## With and without", "", *text, "", *table(head, rows)]
+
+
+def _dearer(found: Found, world: str, n: int, method: str) -> str:
+    """By how much the relative RMSE is above that of the model as it is."""
+    base = found.mean(world, n, specs.unchanged(method.partition(":")[0]), RMSE)
+    mean = found.mean(world, n, method, RMSE)
+    return "" if mean is None or base is None or method.endswith(":") else f"{mean.value / base.value - 1:+.0%}"
 
 
 def curve(found: Found) -> list[str]:

@@ -10,6 +10,7 @@ import yaml
 from almmta_spark import config
 from almmta_spark.config import Config, ModelConfig, TrainingConfig
 
+_TEXTS = {f.name for f in (*fields(ModelConfig), *fields(TrainingConfig)) if f.type in (str, "str")}
 _SECTIONS = {
     **{f.name: "training" for f in fields(TrainingConfig)},
     **{f.name: "model" for f in fields(ModelConfig)},
@@ -48,7 +49,7 @@ def parse(text: str, conf: Config) -> Spec:
             raise ValueError(
                 f"a setting of a method is key=value with a key out of {known}; got {change!r} in {text!r}"
             )
-        settings[_SECTIONS[key]][key] = yaml.safe_load(value)
+        settings[_SECTIONS[key]][key] = value if key in _TEXTS else yaml.safe_load(value)  # YAML takes off for false
     built = config.from_dict(settings)
     return Spec(text, variant, built.model, built.training)
 

@@ -49,6 +49,13 @@ def test_a_method_with_settings_brings_the_same_without(base):
     assert truth.known_methods(["linear", "latent:sparsity=0"], base) == ("linear", "latent:", "latent:sparsity=0")
 
 
+def test_parts_are_those_that_must_show_in_the_world(base):
+    content = truth.known_methods(["parts"], base, "content")
+    assert {"latent:", "paper:", "latent:upload_content=off"} <= set(content)
+    assert "latent:hidden_intent=false" not in content
+    assert truth.known_methods(["linear", "parts"], base, "random:1") == ("linear",)
+
+
 def test_an_unknown_method_is_refused_by_name(base):
     with pytest.raises(ValueError, match="'gradient'"):
         truth.known_methods(["gradient"], base)

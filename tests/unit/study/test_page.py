@@ -95,12 +95,13 @@ def test_checks_that_warned_are_counted_by_world():
 
 
 def test_methods_with_settings_stand_apart_beside_the_same_without():
-    rows = [*records(latent=0.2), *records(**{"latent:": 0.21, "latent:sparsity=0": 0.4})]
+    rows = [*records(latent=0.2), *records(seeds=(0,), **{"latent:": 0.2, "latent:sparsity=0": 0.3})]
     text = page.page(rows)
     assert [row[0] for row in table(text, "## default")[2:]] == ["`latent`", "goal for `latent`"]
     cells = table(text, "## With and without")
-    assert [row[2] for row in cells[2:]] == ["`latent`", "`latent:sparsity=0`"]
-    assert cells[3][3:] == ["", "0.405 ± 0.007", "", ""]
+    assert cells[2] == ["default", "`latent`", "as it is", "", "0.200", "", "", ""]
+    words = "without the cost of a stimulus"
+    assert cells[3] == ["default", "`latent:sparsity=0`", words, "", "0.300", "", "", "+50%"]
 
 
 def test_stability_shows_what_moved_the_clusters_of_each_method():

@@ -3,7 +3,7 @@
 import pytest
 
 from almmta_spark.config import Config
-from almmta_spark.study import specs
+from almmta_spark.study import parts, specs
 
 
 def test_settings_go_to_the_model_or_to_training_and_the_rest_is_as_in_conf():
@@ -39,3 +39,10 @@ def test_methods_part_into_plain_ones_and_those_with_settings():
         ["latent", "linear"],
         ["latent:", "paper:hidden=8"],
     )
+
+
+@pytest.mark.parametrize("part", parts.PARTS, ids=lambda part: part.method)
+def test_every_part_is_a_change_of_settings_that_exist(part):
+    changed, as_it_is = specs.parse(part.method, Config()), specs.parse(part.method.partition(":")[0], Config())
+    assert changed.variant == as_it_is.variant
+    assert changed.model != as_it_is.model

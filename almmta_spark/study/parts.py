@@ -1,0 +1,40 @@
+"""The parts of the models, each switched off (or on) beside the model as it is, in the worlds where it must show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ALL = "parts"
+"""Stands for all of them in a list of methods."""
+PLAIN = ("default", "hard")
+
+
+@dataclass(frozen=True)
+class Part:
+    words: str
+    method: str
+    """The model with the part changed, as study.specs reads it."""
+    worlds: tuple[str, ...]
+
+
+PARTS = (
+    Part("without the second latent, the hidden intent", "latent:hidden_intent=false", (*PLAIN, "leak_w", "w_to_m")),
+    Part("without the leak of the upload into its proxies", "latent:outcome_leak=false", (*PLAIN, "leak_y")),
+    Part("without the exposure factor", "latent:exposure_factor=false", PLAIN),
+    Part("without the contents of clusters", "latent:content_modulation=false", PLAIN),
+    Part("without the cost of a stimulus", "latent:sparsity=0", PLAIN),
+    Part("without the contents of uploads", "latent:upload_content=off", ("default", "content")),
+    Part("contents of uploads by plain InfoNCE", "latent:upload_content=plain", ("default", "content")),
+    Part("contents of uploads by InfoNCE of a mixture", "latent:upload_content=mixture", ("default", "content")),
+    Part("with a signed term", "latent:signed=true", ("default", "signed")),
+    Part("without the adversary", "paper:adversary_weight=0", (*PLAIN, "leak_y", "leak_w", "rich")),
+    Part("without the contrast of matched pairs", "paper:contrastive_weight=0", ("default", "content")),
+    Part("with inverse propensity weights", "paper:use_ipw=true", PLAIN),
+    Part("with the proxies alone", "paper:adversary_weight=0,contrastive_weight=0", PLAIN),
+)
+WORDS = {part.method: part.words for part in PARTS}
+
+
+def methods(world: str) -> list[str]:
+    """Of the parts that must show in the world; the random worlds are looked at as they are."""
+    return [part.method for part in PARTS if world in part.worlds]

@@ -112,9 +112,9 @@ def graph() -> Figure:
     _arrow(axis, where["T"], where["Y"], _ORANGE, "dashed", 0.45)
     _arrow(axis, where["W"], where["M"], _ORANGE, "dashed", 0.0)
     must_not = "dashed: must not be\nT → Y: only an experiment sees it\nW → M: the negative control looks for it"
-    axis.text(2.0, -0.85, must_not, color=_ORANGE, ha="center", va="center", fontsize=9)
+    axis.text(2.0, -1.15, must_not, color=_ORANGE, ha="center", va="center", fontsize=9)
     axis.set_xlim(0, 4)
-    axis.set_ylim(-1.2, 2.1)
+    axis.set_ylim(-1.35, 2.1)
     axis.axis("off")
     return figure
 

@@ -34,6 +34,8 @@ VARIANTS = (
     "shapley_model",
 )
 """Models there are, for training.variants."""
+PLACEBOS = ("placebo_proxies",)
+"""Models that must find nothing, for training.placebos."""
 BASELINES = ("first_touch", "last_touch", "linear", "time_decay", "position_based", "markov", "shapley")
 """Methods of baselines/, in the order in which the README explains them."""
 WORLDS = (
@@ -263,6 +265,8 @@ class EnsembleConfig:
 class TrainingConfig:
     variants: tuple[str, ...] = ("latent", "backdoor")
     """Models fitted each night, out of VARIANTS. The first is the night's own, the others are compared."""
+    placebos: tuple[str, ...] = ("placebo_proxies",)
+    """Models fitted to data in which there is nothing to find: what they claim is invented (diagnostics)."""
     num_ranks: int = 2
     """Training processes (one a GPU, or one a core's worth of CPU)."""
     local_mode: bool = True
@@ -306,6 +310,8 @@ class TrainingConfig:
             f"distinct names out of {VARIANTS}",
             self.variants,
         )
+        known = set(self.placebos) <= set(PLACEBOS) and len(set(self.placebos)) == len(self.placebos)
+        _require(known, "training.placebos", f"distinct names out of {PLACEBOS}", self.placebos)
         for name in ("num_ranks", "epochs", "batch_size", "checkpoint_epochs"):
             _require(getattr(self, name) >= 1, f"training.{name}", ">= 1", getattr(self, name))
         for name in ("dense_lr", "sparse_lr", "leak_lr", "clip_norm", "slow_momentum_lr"):

@@ -26,11 +26,13 @@ def run(night: runner.Night) -> None:
     for table, rows in stage.rollups(attribution):
         night.write(rows, table)
     manifests = {m["stage"]: m for m in runner.manifests(night.spark, night.conf, night.ds)}
+    trained = manifests.get("train", {}).get("notes", {})
     found = stage.evaluate(
         inputs(night),
         night.conf,
         row_counts=_row_counts(manifests.get("ingest", {})),
-        history=manifests.get("train", {}).get("notes", {}).get("history", {}),
+        history=trained.get("history", {}),
+        claims=_claims(trained),
     )
     for table, frame in found.frames(night.spark):
         night.write(frame, table)
@@ -76,6 +78,13 @@ def _truth(night: runner.Night, table: Table, nights: list[str]) -> DataFrame | 
     if not all(spark_tables.exists(night.spark, night.conf, table, d) for d in nights):
         return None
     return reduce(DataFrame.unionByName, [night.read_day(table, d) for d in nights])
+
+
+def _claims(trained: Mapping[str, Any]) -> dict[str, float]:
+    """Mean |removal_effect| of held-out touches by the night's own model (first) and by each placebo, where known."""
+    models = [*list(trained.get("models", {}).items())[:1], *trained.get("placebos", {}).items()]
+    name = "held_out_mean_abs_effect"
+    return {model: metrics[name] for model, metrics in models if name in metrics}
 
 
 def _row_counts(ingest: dict[str, Any]) -> dict[str, tuple[int, int]]:

@@ -17,17 +17,20 @@ from almmta_spark.training.request import FitRequest, FitResult
 
 def run(night: runner.Night) -> None:
     night.read(tables.TRAINING_EXAMPLES)  # remembered in the manifest; the ranks read its files themselves
-    conf, history, metrics = night.conf, {}, {}
+    conf, history, metrics, placebos = night.conf, {}, {}, {}
     refuse_missing_slots(night.spark, conf.training.num_ranks, conf.training.local_mode)
     requests = [
         request(night.spark, conf, night.ds, v, conf.model, conf.training, conf.seed, night.model_folder(v))
-        for v in conf.training.variants
+        for v in (*conf.training.variants, *conf.training.placebos)
     ]
     for result in fit(night.spark, requests, conf.training):
+        if result.variant in conf.training.placebos:
+            placebos[result.variant] = result.metrics
+            continue
         history[result.variant] = [flat(record) for record in result.history]
         metrics[result.variant] = {**result.metrics, "model_version": result.digest}
         runner.log.info("  %-24s model %s", result.variant, result.digest[:12])
-    night.note(history=history, models=metrics)
+    night.note(history=history, models=metrics, placebos=placebos)
 
 
 def request(

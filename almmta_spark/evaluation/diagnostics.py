@@ -128,6 +128,20 @@ def negative_control_checks(t_values: Mapping[str, float]) -> Iterator[Check]:
         )
 
 
+def placebo_checks(claims: Mapping[str, float]) -> Iterator[Check]:
+    """Mean |removal_effect| of the night's own model (the first), and of those fitted where nothing can be found."""
+    (_, real), *placebos = claims.items() or [("", float("nan"))]
+    for name, invented in placebos:
+        yield Check(
+            name,
+            invented / real if real else float("nan"),
+            0.05,
+            "Fitted to data in which there is nothing to find, the model still claims this share of the night's mean "
+            "|removal_effect|: it invents effects, or has not "
+            "been trained to the end: more training.epochs or journeys (pool_nights) first.",
+        )
+
+
 def outcome_checks(fits: Mapping[str, ModelFit]) -> Iterator[Check]:
     """How much there was to learn from: any model's journeys are the night's."""
     for fit in list(fits.values())[:1]:

@@ -85,10 +85,12 @@ def evaluate(
     conf: Config,
     row_counts: Mapping[str, tuple[int, int]] | None = None,
     history: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    claims: Mapping[str, float] | None = None,
 ) -> Evaluation:
     """Everything this page's tables say about the night's attributions.
 
-    row_counts: (rejected, all) rows per input table; history: epochs of each trained model, for the training curves.
+    row_counts: (rejected, all) rows per input table; history: epochs of each trained model, for the training curves;
+    claims: mean |removal_effect| of the night's own model, then of its placebos.
     Cost: two scans of attribution and two joins with truth_attribution, one explosion of propensities to journeys x
     clusters rows (twice, aggregated in place), two scans of journey_scores, one of them joined with journeys. On the
     driver: groups x NUM_CELLS sums a protocol, and at most exact.MAX_TOUCHES touches a method where there is truth.
@@ -118,6 +120,7 @@ def evaluate(
         *diagnostics.negative_control_checks(
             negative_control.negative_controls(inputs.journey_scores, inputs.journeys)
         ),
+        *diagnostics.placebo_checks(claims or {}),
         *diagnostics.outcome_checks(fits),
         *diagnostics.rejected_checks(row_counts or {}, conf.ingest.max_rejected_rate),
     ]

@@ -18,6 +18,7 @@ from almmta_spark.model.doubly_robust import DoublyRobustModel
 from almmta_spark.model.effects import Effects
 from almmta_spark.model.latent import LatentModel
 from almmta_spark.model.paper import PaperModel
+from almmta_spark.model.placebo import PlaceboProxies
 from almmta_spark.model.shapley import ShapleyModel
 
 
@@ -42,6 +43,7 @@ VARIANTS: dict[str, Variant] = {
     "doubly_robust": Variant(DoublyRobustModel, {"use_ipw": False}),
     "attention": Variant(AttentionModel),
     "shapley_model": Variant(ShapleyModel, {"use_ipw": False}),
+    "placebo_proxies": Variant(PlaceboProxies),
 }
 
 __all__ = ["VARIANTS", "Batch", "Effects", "build"]

@@ -69,7 +69,8 @@ def fit(request: FitRequest, device: str | None = None) -> FitResult:
         digest = hashlib.sha256(deciding.encode()).hexdigest()
         folder = Folder(request.output_dir)
         history = Trainer(model, shard, request.training, ranks, request.seed, folder, digest).fit()
-        return _finish(request, ranks, model, history, size.parameters)
+        claimed = _mean_abs_effect(model, shard, ranks)
+        return _finish(request, ranks, model, history, claimed | {"num_parameters": float(size.parameters)})
 
 
 def launch(*requests: FitRequest, num_ranks: int = 1, timeout_seconds: float | None = None) -> list[FitResult]:
@@ -109,7 +110,7 @@ def _python_path() -> str:
 
 
 def _finish(
-    request: FitRequest, ranks: Ranks, model: nn.Module, history: list[dict[str, Any]], num_parameters: int
+    request: FitRequest, ranks: Ranks, model: nn.Module, history: list[dict[str, Any]], facts: dict[str, float]
 ) -> FitResult:
     """Write the model on rank 0, model.json last: a folder that has it is complete."""
     last = history[-1]
@@ -121,7 +122,7 @@ def _finish(
         "bytes_sent_per_epoch": sum(e["bytes_sent"] for e in history) / len(history),
         "rows_per_epoch": float(last["rows"]),
         "num_ranks": float(ranks.world),
-        "num_parameters": float(num_parameters),
+        **facts,
     }
     digest = ""
     if ranks.is_main:
@@ -133,6 +134,18 @@ def _finish(
             folder.write("model.json", (Path(local) / "model.json").read_bytes())
     digest = ranks.broadcast(digest.encode()).decode()
     return FitResult(request.variant, digest, request.output_dir, metrics, history)
+
+
+def _mean_abs_effect(model: nn.Module, shard: Shard, ranks: Ranks) -> dict[str, float]:
+    """Mean |removal_effect| of the held-out touches of all ranks, as a metric; none where there are none."""
+    model.eval()
+    size = touches = 0.0
+    for batch in shard.validation_batches():
+        here = batch.to(ranks.device)
+        size += float(model.effects(here).removal_effect_BL.abs().double().sum())  # type: ignore[operator]
+        touches += float(here.mask_BL.sum())
+    size, touches = (sum(column) for column in zip(*ranks.gather([size, touches]), strict=True))
+    return {"held_out_mean_abs_effect": size / touches} if touches else {}
 
 
 def _refuse_sharded_tables(model: nn.Module) -> None:

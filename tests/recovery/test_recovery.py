@@ -5,6 +5,7 @@ Bounds leave room for another torch or thread count; at n = 20,000 the magnitude
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -47,3 +48,9 @@ def test_latent_recovers_truth_where_backdoor_cannot(hard):
     assert latent.relative_rmse <= 0.60, latent
     assert backdoor.relative_rmse >= 1.3 * latent.relative_rmse, (latent, backdoor)
     assert backdoor.within_journey_spearman <= latent.within_journey_spearman - 0.2, (latent, backdoor)
+
+
+def test_a_placebo_that_reads_other_journeys_proxies_finds_next_to_nothing(hard):
+    fitted = harness.fit(hard, "placebo_proxies", ModelConfig(), TrainingConfig(), seed=0)
+    invented = harness.estimated_effects(fitted.model, hard)
+    assert 0 < np.abs(invented).sum() < 0.1 * np.abs(hard.effects).sum()

@@ -52,6 +52,15 @@ def test_silent_proxies_warn():
     assert verdicts(diagnostics.model_checks({"latent": silent}))["proxy_reliability/latent"] == "warn"
 
 
+def test_a_placebo_that_finds_something_warns():
+    claims = {"latent": 0.004, "placebo_proxies": 0.00004}
+    (honest,) = diagnostics.placebo_checks(claims)
+    assert (honest.name, honest.verdict, honest.value) == ("placebo_proxies", "pass", pytest.approx(0.01))
+    assert verdicts(diagnostics.placebo_checks(claims | {"placebo_proxies": 0.001})) == {"placebo_proxies": "warn"}
+    assert verdicts(diagnostics.placebo_checks({"latent": 0.0, "placebo_proxies": 0.1})) == {"placebo_proxies": "warn"}
+    assert list(diagnostics.placebo_checks({})) == list(diagnostics.placebo_checks({"latent": 0.1})) == []
+
+
 def test_rejected_rows_warn_at_half_of_what_stops_the_night():
     found = verdicts(diagnostics.rejected_checks({"a": (1, 100), "b": (3, 100), "c": (6, 100), "d": (0, 0)}, 0.05))
     assert list(found.values()) == ["pass", "warn", "fail", "pass"]

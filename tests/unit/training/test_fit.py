@@ -11,8 +11,8 @@ import torch
 
 import almmta_spark
 from almmta_spark.config import EnsembleConfig, ModelConfig, TrainingConfig
-from almmta_spark.model import saved
-from almmta_spark.training import gpu_check, main
+from almmta_spark.model import Batch, saved
+from almmta_spark.training import gpu_check, loader, main
 from almmta_spark.training.request import FitRequest, FitResult
 
 ROOT = str(Path(almmta_spark.__file__).parents[1])
@@ -53,6 +53,17 @@ def test_the_saved_model_is_the_average_of_the_weights(fitted):
     assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), last, strict=True))
     kept = sorted(float(p.detach().double().sum()) for p in model.parameters())
     assert kept == sorted(float(v.double().sum()) for v in state["average"]["values"])
+
+
+def test_the_claim_on_held_out_touches_is_that_of_the_model_kept(sample, fitted):
+    table = loader.open_table(sample.url, sample.spec)
+    columns = list(loader.read_arrow(table, table.row_groups, loader.columns_needed(sample.spec)))
+    held_out = [{name: v[c["is_validation"] == 1] for name, v in c.items()} for c in columns]
+    model = saved.load(fitted.output_dir)[0]
+    batches = [Batch.from_columns(c, sample.spec) for c in held_out if len(c["journey_id"])]
+    size = sum(float(model.effects(b).removal_effect_BL.abs().sum()) for b in batches)
+    touches = sum(int(b.num_touches_B.sum()) for b in batches)
+    assert fitted.metrics["held_out_mean_abs_effect"] == pytest.approx(size / touches, rel=1e-4)
 
 
 @pytest.mark.parametrize("settings", [{}, {"loader": "arrow"}])

@@ -151,8 +151,9 @@ class ExamplesConfig:
     """Equal-sized Parquet row groups of the training table; raised to a multiple of the ranks."""
     max_row_group_rows: int = 65_536
     """More journeys than this a row group make more row groups, so that one always fits a reader's memory."""
-    touch_embeddings: bool = False
-    """Carry the content embedding of every touch (max_touchpoints x embedding length floats a row)."""
+    touch_embeddings: bool | None = None
+    """Carry the content of every touch, max_touchpoints x embedding length floats a row, so that the model tells items
+    of a cluster apart (null: where contents have at most 32 numbers)."""
 
     def __post_init__(self) -> None:
         _require(0 < self.validation_share < 1, "examples.validation_share", "in (0, 1)", self.validation_share)
@@ -165,7 +166,12 @@ class ModelConfig:
     embedding_dim: int = 4
     """Length R of a cluster's modulation vector e_c."""
     content_modulation: bool = True
-    """Let a cluster's modulation vector lean on the mean content of its items: e_c = B content_c + delta_c."""
+    """Let a touch's strength and modulation lean on its content (on its cluster's mean where it carries none)."""
+    item_rows: int = 65_536
+    """Rows of the hashed table of item effects, pooled under cluster and content (0: items have none of their own);
+    about as many as a night has items."""
+    author_rows: int = 16_384
+    """The same for authors."""
     modulation_hidden: int = 0
     """Hidden width of Phi(X) (0: linear; pays from 200,000 journeys on)."""
     num_decays: int = 3
@@ -218,7 +224,8 @@ class ModelConfig:
         for name in ("embedding_dim", "num_decays", "quadrature_nodes", "intent_nodes", "num_neighbours", "hidden"):
             _require(getattr(self, name) >= 1, f"model.{name}", ">= 1", getattr(self, name))
         _require(self.sparsity >= 0, "model.sparsity", ">= 0", self.sparsity)
-        _require(self.modulation_hidden >= 0, "model.modulation_hidden", ">= 0", self.modulation_hidden)
+        for name in ("modulation_hidden", "item_rows", "author_rows"):
+            _require(getattr(self, name) >= 0, f"model.{name}", ">= 0", getattr(self, name))
         _require(0 <= self.rho_init <= 1, "model.rho_init", "in [0, 1]", self.rho_init)
         _require(self.adversary_weight >= 0, "model.adversary_weight", ">= 0", self.adversary_weight)
         _require(self.adversary_target in ("outcome",), "model.adversary_target", "outcome", self.adversary_target)

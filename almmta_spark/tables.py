@@ -243,6 +243,9 @@ TRAINING_EXAMPLES = Table(
         _c("num_touches int | the first num_touches entries of the lists below are real"),
         _c("cluster_index array<int> | L: index into the spec's clusters"),
         _c("item_id array<bigint> | L"),
+        _c("author_id array<bigint> | L"),
+        _c("item_touches array<int> | L: touches of the item in the training rows"),
+        _c("author_touches array<int> | L: touches of the author in the training rows"),
         _c("age_hours array<float> | L"),
         _c("propensity_bucket array<int> | L: of the touch's cluster"),
         _c("touch_weight array<float> | L: stabilised weight of the touch's cluster"),
@@ -251,7 +254,7 @@ TRAINING_EXAMPLES = Table(
         _c("has_upload_embedding int | 1: the journey has an upload with content"),
         _c("upload_embedding array<float> | E: content of the first upload, 0 where none"),
         _c("negative_cluster_index array<int> | num_hard_negatives clusters of hard negatives, -1: none"),
-        _c("touch_embedding array<float> | L x E flattened where examples.touch_embeddings, else length 1"),
+        _c("touch_embedding array<float> | L x E flattened where the spec says touch_embeddings, else length 1"),
     ),
 )
 

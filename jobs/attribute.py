@@ -23,17 +23,18 @@ from jobs.ingest import users_not_after
 def run(night: runner.Night) -> None:
     conf = night.conf.attribution
     journeys, propensities = night.read(tables.JOURNEYS), night.read(tables.PROPENSITIES)
+    items = night.read(tables.ITEM_CLUSTERS)
     drawn = randomised_journeys(night)
     rows, scores, cached = [], [], []
     for variant in night.conf.training.variants:
         model = inference.read_model(night.spark, night.model_folder(variant))
-        scored = inference.score(journeys, propensities, model, conf).persist()
+        scored = inference.score(journeys, propensities, items, model, conf).persist()
         cached.append(scored)
         rows.append(inference.attribution_rows(scored))
         scores.append(inference.journey_scores(scored))
         if drawn is not None:
             stand_ins = inference.unknown_propensities(drawn, model.spec)
-            scores.append(inference.journey_scores(inference.score(drawn, stand_ins, model, conf), "randomised"))
+            scores.append(inference.journey_scores(inference.score(drawn, stand_ins, items, model, conf), "randomised"))
     if conf.baselines:
         spec = ExampleSpec.from_dict(night.meta(tables.TRAINING_EXAMPLES)["spec"])
         training = training_paths(night.read(tables.TRAINING_EXAMPLES), spec)

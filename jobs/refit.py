@@ -94,7 +94,7 @@ def sample(spark: SparkSession, conf: Config, ds: str, num_users: int = SAMPLE_U
     rows: pd.DataFrame = _touches(journeys, propensities, truth).toPandas()
     known = rows[rows.ett.notna()]
     return Sample(
-        FewJourneys(journeys, propensities),
+        FewJourneys(journeys, propensities, spark_tables.read(spark, conf, tables.ITEM_CLUSTERS, ds)),
         known.journey_id.to_numpy(),
         known.cluster.to_numpy(np.int64),
         known.bucket.to_numpy(np.int64),

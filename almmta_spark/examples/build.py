@@ -8,9 +8,11 @@ from pyspark.sql import functions as F
 from almmta_spark import tables
 from almmta_spark.config import Config
 from almmta_spark.example_spec import ExampleSpec
-from almmta_spark.examples.features import features
+from almmta_spark.examples.features import features, in_order, padded
 from almmta_spark.examples.layout import laid_out, num_groups
 from almmta_spark.journeys.split import is_validation
+
+COUNTS = ("item_touches", "author_touches")
 
 
 def build_examples(
@@ -19,25 +21,21 @@ def build_examples(
     """training_examples of the pooled nights, laid out for the loader.
 
     Cost: joins of journeys with propensities and with the (few) matched uploads by journey_id, one shuffle into row
-    groups; with examples.touch_embeddings one more join of the touches with items.
+    groups; the joins of features and touch_counts.
     """
-    rows = features(journeys, propensities, spec).withColumn(
-        "is_validation", is_validation(conf.seed, conf.examples.validation_share)
-    )
-    matched = rows.join(upload_contents(journeys, best_match(pairs, spec), spec), "journey_id", "left")
-    if spec.touch_embeddings:
-        matched = matched.join(_touch_contents(journeys, items, spec), "journey_id")
-    else:
-        matched = matched.withColumn("touch_embedding", F.array(F.lit(0.0)))
+    held_out = is_validation(conf.seed, conf.examples.validation_share)
+    rows = features(journeys, propensities, items, spec).withColumn("is_validation", held_out)
+    counted = rows.join(touch_counts(journeys, held_out), "journey_id")
+    matched = counted.join(upload_contents(journeys, best_match(pairs, spec), spec), "journey_id", "left")
     no_negatives = F.array_repeat(F.lit(-1), max(1, spec.num_hard_negatives))
     complete = matched.select(
         *rows.columns,
+        *[padded(F.col(name), spec.max_touchpoints, "int").alias(name) for name in COUNTS],
         F.coalesce("match_position", F.lit(-1)).alias("match_position"),
         F.coalesce("match_score", F.lit(0.0)).alias("match_score"),
         F.coalesce("has_upload_embedding", F.lit(0)).alias("has_upload_embedding"),
         F.coalesce("upload_embedding", _zeros(max(1, spec.embedding_length))).alias("upload_embedding"),
         F.coalesce("negative_cluster_index", no_negatives).alias("negative_cluster_index"),
-        "touch_embedding",
     )
     typed = complete.select(*[F.col(c.name).cast(c.type).alias(c.name) for c in tables.TRAINING_EXAMPLES.columns])
     num_rows = spec.num_training + spec.num_validation
@@ -79,19 +77,20 @@ def upload_contents(journeys: DataFrame, best: DataFrame, spec: ExampleSpec) -> 
     )
 
 
-def _touch_contents(journeys: DataFrame, items: DataFrame, spec: ExampleSpec) -> DataFrame:
-    """Contents of a journey's touches, oldest first, flattened and padded: L x E floats."""
-    zeros = _zeros(spec.embedding_length)
-    touches = journeys.select("journey_id", F.posexplode("touches").alias("position", "touch"))
-    contents = items.select("item_id", "embedding")
-    joined = touches.join(contents, F.col("touch.item_id") == contents.item_id, "left").select(
-        "journey_id", F.struct("position", F.coalesce("embedding", zeros).alias("content")).alias("one")
-    )
-    ordered = F.transform(F.sort_array(F.collect_list("one")), lambda one: one["content"])
-    flat = joined.groupBy("journey_id").agg(F.flatten(ordered).alias("flat"))
-    length = spec.max_touchpoints * spec.embedding_length
-    fill = F.array_repeat(F.lit(0.0).cast("float"), length - F.size("flat"))
-    return flat.select("journey_id", F.concat("flat", fill).alias("touch_embedding"))
+def touch_counts(journeys: DataFrame, held_out: Column) -> DataFrame:
+    """How many touches of training journeys each touch's item and author have, as lists.
+
+    Cost: two counts over the touches and two joins with them, then one shuffle by journey_id.
+    """
+    touches = journeys.select(
+        "journey_id", held_out.alias("held_out"), F.posexplode("touches").alias("position", "touch")
+    ).select("journey_id", "held_out", "position", "touch.item_id", "touch.author_id")
+    counted = touches
+    for kind in ("item", "author"):
+        counts = touches.where("held_out = 0").groupBy(f"{kind}_id").agg(F.count("*").alias(f"{kind}_touches"))
+        counted = counted.join(counts, f"{kind}_id", "left")
+    lists = [in_order(F.coalesce(name, F.lit(0)).cast("int")).alias(name) for name in COUNTS]
+    return counted.groupBy("journey_id").agg(*lists)
 
 
 def _zeros(length: int) -> Column:

@@ -18,16 +18,19 @@ COLUMNS = (
     "num_touches",
     "cluster_index",
     "item_id",
+    "author_id",
     "age_hours",
     "propensity_bucket",
     "touch_weight",
+    "touch_embedding",
 )
 
 
-def features(journeys: DataFrame, propensities: DataFrame, spec: ExampleSpec) -> DataFrame:
+def features(journeys: DataFrame, propensities: DataFrame, items: DataFrame, spec: ExampleSpec) -> DataFrame:
     """journey_id, user_id and COLUMNS, as declared for training_examples; touches are padded with 0 at the end.
 
-    Cost: one join of journeys with propensities by journey_id; the rest is row by row inside Spark.
+    Cost: one join of journeys with propensities by journey_id; the rest is row by row inside Spark. Where the spec says
+    touch_embeddings, also a join of the touches with items, and one shuffle of their contents by journey_id.
     """
     lying = propensities.select(
         "journey_id",
@@ -36,6 +39,10 @@ def features(journeys: DataFrame, propensities: DataFrame, spec: ExampleSpec) ->
         "stabilized_weight",
     )
     joined = journeys.join(lying, "journey_id")
+    if spec.touch_embeddings:
+        joined = joined.join(touch_contents(journeys, items, spec), "journey_id")
+    else:
+        joined = joined.withColumn("touch_embedding", F.array(F.lit(0.0).cast("float")))
     at = F.transform("touches", lambda t: F.array_position("clusters", t["cluster"]).cast("int"))
     known = F.array(*map(F.lit, spec.clusters))
 
@@ -54,10 +61,29 @@ def features(journeys: DataFrame, propensities: DataFrame, spec: ExampleSpec) ->
             "cluster_index"
         ),
         listed(F.col("touches.item_id"), "bigint").alias("item_id"),
+        listed(F.col("touches.author_id"), "bigint").alias("author_id"),
         listed(F.col("touches.age_hours"), "float").alias("age_hours"),
         listed(F.transform("at", lambda i: F.element_at("buckets", i)), "int").alias("propensity_bucket"),
         listed(F.transform("at", lambda i: F.element_at("stabilized_weight", i)), "float").alias("touch_weight"),
+        "touch_embedding",
     )
+
+
+def touch_contents(journeys: DataFrame, items: DataFrame, spec: ExampleSpec) -> DataFrame:
+    """Contents of a journey's touches, oldest first, flattened and padded: L x E floats, 0 for what has no content."""
+    zeros = F.array_repeat(F.lit(0.0).cast("float"), spec.embedding_length)
+    touches = journeys.select("journey_id", F.posexplode("touches").alias("position", "touch"))
+    contents = items.select("item_id", "embedding")
+    joined = touches.join(contents, F.col("touch.item_id") == contents.item_id, "left")
+    flat = F.flatten(in_order(F.coalesce("embedding", zeros)))
+    length = spec.max_touchpoints * spec.embedding_length
+    return joined.groupBy("journey_id").agg(padded(flat, length, "float").alias("touch_embedding"))
+
+
+def in_order(value: Column) -> Column:
+    """Aggregate: the values of a journey's exploded touches, in order of their position."""
+    ordered = F.sort_array(F.collect_list(F.struct("position", value.alias("value"))))
+    return F.transform(ordered, lambda one: one["value"])
 
 
 def signal_values(column: str, signals: Sequence[Signal]) -> Column:

@@ -18,8 +18,14 @@ from almmta_spark.propensity.fit import statistics
 
 STATISTICS_JOURNEYS = 100_000
 """Training journeys (the first by hash) covariate means and scales are taken from: bounded on the driver."""
+SHORT_CONTENT = 32
+"""Longest content that every touch carries unless conf says otherwise."""
 CONTENT_ITEMS = 50_000
 """Items (the first by hash) that mean contents of clusters are taken from: bounded on the driver."""
+
+
+Contents = tuple[tuple[tuple[float, ...], ...], tuple[float, ...], float]
+"""Means by cluster in the model's units, and what a content loses and is divided by to be in them."""
 
 
 def build_spec(
@@ -47,6 +53,7 @@ def build_spec(
             "be read: write signals of the night's lookback window, or give a signal the role outcome_proxy in conf"
         )
     clusters = _clusters(propensities)
+    contents, content_mean, content_scale = cluster_contents(items, clusters, conf.seed)
     return ExampleSpec(
         clusters=clusters,
         max_touchpoints=conf.journeys.max_touchpoints,
@@ -56,13 +63,20 @@ def build_spec(
         covariate_scale=scale,
         embedding_length=embedding_length,
         num_hard_negatives=conf.pairs.num_hard_negatives,
-        touch_embeddings=conf.examples.touch_embeddings and embedding_length > 0,
+        touch_embeddings=carries_contents(conf.examples.touch_embeddings, embedding_length),
         num_buckets=conf.propensity.num_buckets,
         num_training=counts["training"],
         num_validation=counts["validation"],
         base_rate=counts["outcomes"] / counts["training"],
-        cluster_contents=cluster_contents(items, clusters, conf.seed) if embedding_length else (),
+        cluster_contents=contents,
+        content_mean=content_mean,
+        content_scale=content_scale,
     )
+
+
+def carries_contents(wanted: bool | None, embedding_length: int) -> bool:
+    """examples.touch_embeddings for a night whose contents have this length (0: there are none)."""
+    return embedding_length > 0 and (embedding_length <= SHORT_CONTENT if wanted is None else wanted)
 
 
 def _refuse_one_class(num_training: int, num_outcomes: int) -> None:
@@ -84,8 +98,8 @@ def covariate_statistics(training: DataFrame, num_rows: int, seed: int) -> tuple
     return tuple(mean_D.tolist()), tuple(scale_D.tolist())
 
 
-def cluster_contents(items: DataFrame, clusters: Sequence[int], seed: int) -> tuple[tuple[float, ...], ...]:
-    """[K][E] ExampleSpec.cluster_contents; a cluster without content has the mean of the others. Empty without any.
+def cluster_contents(items: DataFrame, clusters: Sequence[int], seed: int) -> Contents:
+    """ExampleSpec.cluster_contents, content_mean and content_scale. Empty where no item has content.
 
     Cost: one scan of items for a bounded sample.
     """
@@ -93,23 +107,25 @@ def cluster_contents(items: DataFrame, clusters: Sequence[int], seed: int) -> tu
     known = items.where(F.col("embedding").isNotNull() & F.col("cluster").isin(*clusters))
     sample = known.orderBy(*order).limit(CONTENT_ITEMS).select("cluster", "embedding").toArrow()
     if not sample.num_rows:
-        return ()
+        return (), (), 1.0
     content_NE = matrix(sample.column("embedding").combine_chunks()).astype(np.float64)
     index_N = np.searchsorted(np.asarray(clusters), sample.column("cluster").to_numpy())
     return centred_contents(content_NE, index_N, len(clusters))
 
 
-def centred_contents(
-    content_NE: NDArray[np.float64], index_N: NDArray[np.int64], num_clusters: int
-) -> tuple[tuple[float, ...], ...]:
-    """Means by cluster, each dimension centred over the clusters that have one, all scaled to unit mean square."""
+def centred_contents(content_NE: NDArray[np.float64], index_N: NDArray[np.int64], num_clusters: int) -> Contents:
+    """Means by cluster, each dimension centred over the clusters that have one, all scaled to unit mean square.
+
+    A cluster without content has the mean of the others, 0.
+    """
     count_K = np.bincount(index_N, minlength=num_clusters)
     sums = [np.bincount(index_N, weights=x_N, minlength=num_clusters) for x_N in content_NE.T]
     mean_KE = np.stack(sums, axis=1) / np.maximum(count_K, 1)[:, None]
     there_K = count_K > 0
-    centred_KE = np.where(there_K[:, None], mean_KE - mean_KE[there_K].mean(axis=0), 0.0)
-    size = np.sqrt((centred_KE[there_K] ** 2).mean())
-    return tuple(map(tuple, (centred_KE / size if size > 0 else centred_KE).tolist()))
+    centre_E = mean_KE[there_K].mean(axis=0)
+    centred_KE = np.where(there_K[:, None], mean_KE - centre_E, 0.0)
+    scale = float(np.sqrt((centred_KE[there_K] ** 2).mean())) or 1.0
+    return tuple(map(tuple, (centred_KE / scale).tolist())), tuple(centre_E.tolist()), scale
 
 
 def _signals(training: DataFrame, column: str, role: str, known: Mapping[str, SignalConfig]) -> tuple[Signal, ...]:

@@ -52,7 +52,9 @@ def _bytes(spark: SparkSession, url: str) -> bytes:
     return content
 
 
-def score(journeys: DataFrame, propensities: DataFrame, model: FittedModel, conf: AttributionConfig) -> DataFrame:
+def score(
+    journeys: DataFrame, propensities: DataFrame, items: DataFrame, model: FittedModel, conf: AttributionConfig
+) -> DataFrame:
     """One row a journey: its touches and, in the same order, what each one's deletion does. Persisted by the caller.
 
     Columns: journey_id, user_id, outcome, is_validation, touches, the columns of udf.SCHEMA, method, model_version.
@@ -61,7 +63,8 @@ def score(journeys: DataFrame, propensities: DataFrame, model: FittedModel, conf
     journey_id (the one before the model into num_tasks), one pass of the model.
     """
     spark = journeys.sparkSession
-    rows = features(journeys, propensities, model.spec).drop("user_id")  # no effect reads the outcome, leak_gain does
+    # No effect reads the outcome, leak_gain does.
+    rows = features(journeys, propensities, items, model.spec).drop("user_id")
     tasks = num_tasks(journeys.count(), conf.rows_per_batch)
     scorer = udf.Scorer(spark.sparkContext.broadcast(model.files), model.version, conf.rows_per_batch)
     # A key of its own: Spark drops a repartition by what a join has partitioned already, and then merges partitions.

@@ -21,10 +21,11 @@ _ROWS = 4096
 
 @dataclass(frozen=True)
 class FewJourneys:
-    """Rows of journeys and propensities of one night. Columns are collected once for each spec."""
+    """Rows of journeys and propensities, and the items, of one night. Columns are collected once for each spec."""
 
     journeys: DataFrame
     propensities: DataFrame
+    items: DataFrame
     _columns: dict[str, dict[str, NDArray]] = field(default_factory=dict)
 
     def effects(self, folder: str) -> NDArray[np.float64]:
@@ -43,7 +44,8 @@ class FewJourneys:
     def _columns_for(self, spec: ExampleSpec) -> dict[str, NDArray]:
         key = spec.to_json()
         if key not in self._columns:
-            found = udf.columns(features(self.journeys, self.propensities, spec).drop("user_id").toArrow())
+            rows = features(self.journeys, self.propensities, self.items, spec).drop("user_id")
+            found = udf.columns(rows.toArrow())
             order = np.argsort(found["journey_id"], kind="stable")
             self._columns[key] = {name: values[order] for name, values in found.items()}
         return self._columns[key]

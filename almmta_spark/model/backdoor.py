@@ -65,12 +65,11 @@ class BackdoorModel(nn.Module):
         return initialise.split_groups(self, self.encoder.tables(), [])
 
     def project(self) -> None:
-        """After an optimiser step: parameters back into the set they may lie in."""
-        self.encoder.project()
+        """After an optimiser step: parameters back into the set they may lie in. None of these has bounds."""
 
     def forward(self, batch: Batch, progress: float = 1.0, weight_B: Tensor | None = None) -> dict[str, Tensor]:
-        """Mean loss over the batch's rows, weighed by weight_B (None: all 1), and its terms; progress is not used."""
-        stimuli, logit = self._encode(batch)
+        """Mean loss over the batch's rows, weighed by weight_B (None: all 1), and its terms."""
+        stimuli, logit = self._encode(batch, progress)
         with full_precision(batch.age_BL):
             return self._losses(batch, stimuli, logit(*stimuli.total()), weight_B)
 
@@ -83,8 +82,8 @@ class BackdoorModel(nn.Module):
             p_deleted_BL = torch.sigmoid(logit(*stimuli.without_each()))
         return from_probabilities(p_outcome_B, p_deleted_BL, batch.mask_BL, p_outcome_B, p_deleted_BL)
 
-    def _encode(self, batch: Batch) -> tuple[Stimuli, LogitOfSums]:
-        stimuli, baseline_B = self.encoder(batch), self.baseline(batch.covariates_BD)
+    def _encode(self, batch: Batch, progress: float = 1.0) -> tuple[Stimuli, LogitOfSums]:
+        stimuli, baseline_B = self.encoder(batch, progress), self.baseline(batch.covariates_BD)
 
         def logit(positive: Tensor, signed: Tensor | None) -> Tensor:
             mu, slope_B = self.mediator(batch.covariates_BD, positive, signed), self.slope(batch.covariates_BD)
@@ -102,4 +101,6 @@ class BackdoorModel(nn.Module):
             "sparsity": losses.sparsity_cost(stimuli.mean_K, self.sparsity, self.num_rows),
             **more,
         }
+        if stimuli.pooling_cost_B is not None:
+            terms["pooling"] = losses.mean(stimuli.pooling_cost_B, weight_B)
         return losses.total(terms) | {"effective_sample_share": losses.effective_sample_share(ipw_B)}

@@ -41,17 +41,17 @@ class BalancedModel(BackdoorModel):
 
     def forward(self, batch: Batch, progress: float = 1.0, weight_B: Tensor | None = None) -> dict[str, Tensor]:
         """Mean loss over the batch's rows, weighed by weight_B (None: all 1), and its terms; progress (share of
-        training done) drives the adversary's ramp."""
+        training done) drives the adversary's ramp and the encoder."""
         seen = self._balanced(batch)
-        stimuli, logit = super()._encode(seen)
+        stimuli, logit = super()._encode(seen, progress)
         with full_precision(batch.age_BL):
             hidden_BD = reverse_gradient(seen.covariates_BD, self.balance_weight * ramp(progress))
             counts_BK = cluster_counts(batch, len(self.adversary.popularity_K))
             adversary_nll = losses.mean(rates_nll(self.adversary(hidden_BD), counts_BK), weight_B)
             return self._losses(batch, stimuli, logit(*stimuli.total()), weight_B, adversary_nll=adversary_nll)
 
-    def _encode(self, batch: Batch) -> tuple[Stimuli, LogitOfSums]:
-        return super()._encode(self._balanced(batch))
+    def _encode(self, batch: Batch, progress: float = 1.0) -> tuple[Stimuli, LogitOfSums]:
+        return super()._encode(self._balanced(batch), progress)
 
     def _balanced(self, batch: Batch) -> Batch:
         return replace(batch, covariates_BD=self.representation(batch.covariates_BD))

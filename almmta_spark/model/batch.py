@@ -35,6 +35,9 @@ class Batch:
     num_touches_B: Tensor
     cluster_BL: Tensor
     item_BL: Tensor
+    author_BL: Tensor
+    item_touches_BL: Tensor
+    author_touches_BL: Tensor
     age_BL: Tensor
     """Hours from the touch to index_ts."""
     bucket_BL: Tensor
@@ -116,6 +119,9 @@ class Batch:
             num_touches_B=torch.from_numpy(count_B),
             cluster_BL=_known_clusters(listed("cluster_index", np.int64), len(spec.clusters)),
             item_BL=listed("item_id", np.int64),
+            author_BL=listed("author_id", np.int64),
+            item_touches_BL=listed("item_touches", np.float32),
+            author_touches_BL=listed("author_touches", np.float32),
             age_BL=listed("age_hours", np.float32),
             bucket_BL=listed("propensity_bucket", np.int64),
             weight_BL=listed("touch_weight", np.float32, default=1),

@@ -49,8 +49,8 @@ class DoublyRobustModel(BackdoorModel):
         return initialise.split_groups(self, tables, [])
 
     def forward(self, batch: Batch, progress: float = 1.0, weight_B: Tensor | None = None) -> dict[str, Tensor]:
-        """Mean loss over the batch's rows, weighed by weight_B (None: all 1), and its terms; progress is not used."""
-        stimuli, logit = self._encode(batch)
+        """Mean loss over the batch's rows, weighed by weight_B (None: all 1), and its terms."""
+        stimuli, logit = self._encode(batch, progress)
         with full_precision(batch.age_BL):
             counts_BK = cluster_counts(batch, len(self.correction.epsilon_K))
             log_rate_BK = self.rates(batch.covariates_BD)

@@ -16,6 +16,7 @@ from almmta_spark.config import ModelConfig
 from almmta_spark.example_spec import ExampleSpec
 from almmta_spark.model import initialise
 from almmta_spark.model.batch import Batch
+from almmta_spark.model.pooling import PooledEffects, hashed_normal
 from almmta_spark.model.quadrature import full_precision
 
 AGE_UNIT_HOURS = 12.0
@@ -25,8 +26,10 @@ FIRST_RATES = (0.25, 4.0)
 SHARPNESS = 2.0
 """Of the modulation softplus(SHARPNESS u) / SHARPNESS: nearer to a ramp, a weak touch is not floored at softplus(0)."""
 STRENGTH_FLOOR = 0.05
-"""Share of the mean strength below which a fitted strength counts as 0: averaging the weights leaves a residue on
-clusters that inspire nobody, and it would rank above a true 0."""
+"""Share of the clusters' mean strength below which a fitted one is silent: averaging the weights leaves a residue on
+what inspires nobody, and it would rank above a true 0."""
+GRADIENT_SHARPNESS = 8.0
+"""Of the softplus whose gradient a strength has: 1/50 of the full one is left at -.5."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Stimuli:
     """Linear contribution to the mediator, of either sign; None where conf has no signed term."""
     mean_K: Tensor
     """Mean over the batch's journeys of what a fresh touch of each cluster would be."""
+    pooling_cost_B: Tensor | None = None
+    """Each journey's share of what item and author effects cost; None where conf has no such effects."""
 
     def total(self) -> tuple[Tensor, Tensor | None]:
         """Sums over the journey: [B]."""
@@ -54,15 +59,18 @@ class Stimuli:
 
 
 class StimulusEncoder(nn.Module):
-    """g_k = s_c ramp(u0 + (Phi X) . e_c) * sum_r pi_r exp(-softplus(lambda_r) age_k): real time, no rank positions.
+    """g_k = s_k ramp(u0 + (Phi X) . e_k) * sum_r pi_r exp(-softplus(lambda_r) age_k): real time, no rank positions.
 
-    s_c >= 0 by projection, not by a softplus: a cluster that inspires nobody then reaches exactly 0, where a softplus
-    would leave it a residue that ranks above the weak but real stimuli of its journey. Where items have contents,
-    e_c = B content_c + delta_c: what a cluster does to whom is partly told by what it is about, which helps where
-    few users of a kind were shown it.
+        s_k = max(0, s_c + f . content_k + delta_item + delta_author)        e_k = delta_c + B content_k
+
+    content_k is that of the touch's item; its cluster's mean where the item has none, or the night does not carry
+    contents. What many touches share is fitted freely, what few share is pooled (model/pooling). s_k is cut at 0, not
+    squeezed by a softplus: what inspires nobody then reaches exactly 0, where a softplus would leave it a residue that
+    ranks above the weak but real stimuli of its journey.
     """
 
     content_KE: Tensor
+    mean_E: Tensor
 
     def __init__(self, spec: ExampleSpec, conf: ModelConfig) -> None:
         super().__init__()
@@ -74,25 +82,34 @@ class StimulusEncoder(nn.Module):
         if conf.signed:
             self.signed_K = nn.Parameter(torch.empty(clusters))
         self.contents = spec.cluster_contents if conf.content_modulation else ()
-        self.content = nn.Linear(len(self.contents[0]), width, bias=False) if self.contents else None
+        self.content_mean, self.content_scale = spec.content_mean, spec.content_scale
+        self.content = self.strength_content = None
         if self.contents:
-            self.register_buffer("content_KE", torch.empty(clusters, len(self.contents[0])), persistent=False)
+            length = len(self.contents[0])
+            self.content = nn.Linear(length, width, bias=False)
+            self.strength_content = nn.Linear(length, 1, bias=False)
+            self.register_buffer("content_KE", torch.empty(clusters, length), persistent=False)
+            self.register_buffer("mean_E", torch.empty(length), persistent=False)
+        self.items = PooledEffects(conf.item_rows, salt=1) if conf.item_rows else None
+        self.authors = PooledEffects(conf.author_rows, salt=2) if conf.author_rows else None
         self.hidden = nn.Linear(inputs, conf.modulation_hidden) if conf.modulation_hidden else None
         self.modulation = nn.Linear(conf.modulation_hidden or inputs, width, bias=False)
         self.decay_rate = nn.Parameter(torch.empty(conf.num_decays))
         self.decay_mix = nn.Parameter(torch.empty(conf.num_decays))
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """s ramp(u0) = .2, delta and B ~ N(0, .1), rates spread geometrically over FIRST_RATES."""
+        """s ramp(u0) = .2, delta and B ~ N(0, .1), f = 0, rates spread geometrically over FIRST_RATES."""
         initialise.fill(self.level, 0.0)
         initialise.fill(self.strength_K, 0.2 * SHARPNESS / math.log(2))
         initialise.normal(self.embedding_KR, 0.1, generator)
         if self.signed:
             initialise.fill(self.signed_K, 0.0)
-        if self.content is not None:
+        if self.content is not None and self.strength_content is not None:
             initialise.normal(self.content.weight, 0.1, generator)
+            initialise.zero_linear(self.strength_content)
             with torch.no_grad():
                 self.content_KE.copy_(torch.tensor(self.contents))
+                self.mean_E.copy_(torch.tensor(self.content_mean or (0.0,) * self.mean_E.numel()))
         if self.hidden is not None:
             initialise.linear(self.hidden, generator)
         initialise.linear(self.modulation, generator)
@@ -102,45 +119,91 @@ class StimulusEncoder(nn.Module):
         with torch.no_grad():
             for r in range(self.decay_rate.numel()):
                 self.decay_rate[r] = initialise.softplus_inverse(slow * (fast / slow) ** (r / steps))
+        initialise.children(self, generator)
 
     def tables(self) -> list[nn.Parameter]:
-        """Parameters with a row per cluster."""
-        return [self.strength_K, self.embedding_KR] + ([self.signed_K] if self.signed else [])
+        """Parameters with a row per cluster, item or author."""
+        effects = [effect.mean_N for effect in (self.items, self.authors) if effect is not None]
+        return [self.strength_K, self.embedding_KR, *effects] + ([self.signed_K] if self.signed else [])
 
     def decay(self, age: Tensor) -> Tensor:
         """sum_r pi_r exp(-softplus(lambda_r) age), 1 at age 0, elementwise."""
         rates = F.softplus(self.decay_rate) / AGE_UNIT_HOURS
         return torch.exp(-age[..., None] * rates) @ torch.softmax(self.decay_mix, 0)
 
-    def project(self) -> None:
-        """Moves strengths that an optimiser step made negative back to 0, where their gradient is alive."""
-        with torch.no_grad():
-            self.strength_K.clamp_(min=0)
-
-    def strength(self) -> Tensor:
-        """s_c, [K]; once fitted (in eval mode) exactly 0 below the floor."""
-        strength_K = self.strength_K.clamp(min=0)
-        if self.training:
-            return strength_K
-        return torch.where(strength_K < STRENGTH_FLOOR * strength_K.mean(), torch.zeros_like(strength_K), strength_K)
-
     def embedding(self) -> Tensor:
-        """e_c, [K, R]."""
+        """e_c, [K, R]: of a touch with its cluster's mean content."""
         return self.embedding_KR if self.content is None else self.embedding_KR + self.content(self.content_KE)
 
-    def stimulus_at_once(self, covariates_BD: Tensor) -> Tensor:
-        """What a touch of each cluster just now would be to each journey, [B, K] (K is small beside L * R)."""
-        inputs = covariates_BD if self.hidden is None else torch.tanh(self.hidden(covariates_BD))
-        modulation_BK = (self.modulation(inputs) @ self.embedding().T).float()
-        with full_precision(covariates_BD):
-            return F.softplus(SHARPNESS * (self.level + modulation_BK)) / SHARPNESS * self.strength()
+    def strength(self) -> Tensor:
+        """s_c, [K]: of a touch with its cluster's mean content, of an item and author nobody has met."""
+        return self._positive(self._cluster_strength())
 
-    def forward(self, batch: Batch) -> Stimuli:
-        fresh_BK = self.stimulus_at_once(batch.covariates_BD)
+    def stimulus_at_once(self, covariates_BD: Tensor) -> Tensor:
+        """What such a touch of each cluster just now would be to each journey, [B, K] (K is small beside L * R)."""
+        modulation_BK = (self._modulation(covariates_BD) @ self.embedding().T).float()
+        with full_precision(covariates_BD):
+            return self._ramp(modulation_BK) * self.strength()
+
+    def forward(self, batch: Batch, progress: float = 1.0) -> Stimuli:
+        """progress: the share of training done. In training mode item and author effects are drawn, else their mean."""
+        phi_BR = self._modulation(batch.covariates_BD)
+        modulation_BK = (phi_BR @ self.embedding().T).float()
+        ramp_BL, strength_BL = modulation_BK.gather(1, batch.cluster_BL), self._cluster_strength()[batch.cluster_BL]
         with full_precision(batch.age_BL):
+            fresh_BK = self._ramp(modulation_BK) * self.strength()
+            if batch.touch_embedding_BLE is not None and self.content and self.strength_content:
+                own_BLE = self._own_content(batch.touch_embedding_BLE, batch.cluster_BL)
+                ramp_BL = ramp_BL + torch.einsum("be,ble->bl", phi_BR.float() @ self.content.weight, own_BLE)
+                strength_BL = strength_BL + self.strength_content(own_BLE).squeeze(-1)
+            pooled_BL, cost_B = self._pooled(batch, progress)
             kept_BL = self.decay(batch.age_BL) * batch.mask_BL
+            stimulus_BL = self._positive(strength_BL + pooled_BL) * self._ramp(ramp_BL) * kept_BL
         signed_BL = self.signed_K[batch.cluster_BL] * kept_BL if self.signed else None
-        return Stimuli(fresh_BK.gather(1, batch.cluster_BL) * kept_BL, signed_BL, fresh_BK.mean(0))
+        return Stimuli(stimulus_BL, signed_BL, fresh_BK.mean(0), cost_B)
+
+    def _modulation(self, covariates_BD: Tensor) -> Tensor:
+        phi: Tensor = self.modulation(covariates_BD if self.hidden is None else torch.tanh(self.hidden(covariates_BD)))
+        return phi
+
+    def _ramp(self, modulation: Tensor) -> Tensor:
+        return F.softplus(SHARPNESS * (self.level + modulation)) / SHARPNESS
+
+    def _cluster_strength(self) -> Tensor:
+        if self.strength_content is None:
+            return self.strength_K
+        return self.strength_K + self.strength_content(self.content_KE).squeeze(1)
+
+    def _own_content(self, raw_BLE: Tensor, cluster_BL: Tensor) -> Tensor:
+        """[B, L, E] an item's content less its cluster's mean, in the units of the means; 0 for an item without one."""
+        own_BLE = (raw_BLE - self.mean_E) / self.content_scale - self.content_KE[cluster_BL]
+        return own_BLE * (raw_BLE != 0).any(-1, keepdim=True)
+
+    def _pooled(self, batch: Batch, progress: float) -> tuple[Tensor, Tensor | None]:
+        """Sum of item and author effects of each touch, and each journey's share of their cost (0 once fitted)."""
+        drawn = []
+        for effects, id_BL, touches_BL in (
+            (self.items, batch.item_BL, batch.item_touches_BL),
+            (self.authors, batch.author_BL, batch.author_touches_BL),
+        ):
+            if effects is not None and self.training:
+                noise_BL = hashed_normal(batch, progress, effects.salt)
+                drawn.append(effects.draw(id_BL, touches_BL, noise_BL, progress))
+            elif effects is not None:
+                drawn.append(effects(id_BL))
+        if not drawn:
+            return torch.zeros_like(batch.age_BL), None
+        delta_BL, cost_BL = (torch.stack(each).sum(0) for each in zip(*drawn, strict=True))
+        return delta_BL, (cost_BL * batch.mask_BL).sum(1)
+
+    def _positive(self, strength: Tensor) -> Tensor:
+        """max(0, s); in training with the gradient of a softplus, so that what fell below 0 can come back; once fitted
+        exactly 0 below the floor."""
+        if not self.training:
+            floor = STRENGTH_FLOOR * F.relu(self._cluster_strength()).mean()
+            return torch.where(strength < floor, torch.zeros_like(strength), strength)
+        soft = F.softplus(GRADIENT_SHARPNESS * strength) / GRADIENT_SHARPNESS
+        return soft + (F.relu(strength) - soft).detach()
 
 
 def concave_link(total: Tensor, rho: Tensor) -> Tensor:

@@ -79,20 +79,21 @@ class LatentModel(nn.Module):
         return initialise.split_groups(self, tables, [] if self.leak is None else list(self.leak.parameters()))
 
     def project(self) -> None:
-        """After an optimiser step: parameters back into the set they may lie in."""
-        self.encoder.project()
+        """After an optimiser step: parameters back into the set they may lie in. None of these has bounds."""
 
     def forward(self, batch: Batch, progress: float = 1.0, weight_B: Tensor | None = None) -> dict[str, Tensor]:
         """Mean loss over the batch's rows, weighed by weight_B (None: all 1), and its terms.
 
         progress (share of training done) is not used here.
         """
-        journey = self._encode(batch)
+        journey = self._encode(batch, progress)
         with full_precision(batch.age_BL):
             terms = {"nll": losses.mean(self._marginal_nll(journey, batch), weight_B)}
             terms["sparsity"] = losses.sparsity_cost(journey.stimuli.mean_K, self.sparsity, self.num_rows)
             for name, table_K in self._beside().items():
                 terms[f"ridge_{name}"] = losses.ridge_cost(table_K, self.cluster_sd, self.num_rows)
+            if journey.stimuli.pooling_cost_B is not None:
+                terms["pooling"] = losses.mean(journey.stimuli.pooling_cost_B, weight_B)
             if journey.exposure_log_B is not None:
                 exposure_B = losses.exposure_nll(journey.exposure_log_B, batch.num_touches_B)
                 terms["exposure_nll"] = losses.mean(exposure_B, weight_B)
@@ -128,8 +129,8 @@ class LatentModel(nn.Module):
             intent_residual_B=None if self.intent is None else intent_residual_B,
         )
 
-    def _encode(self, batch: Batch) -> _Journey:
-        stimuli = self.encoder(batch)
+    def _encode(self, batch: Batch, progress: float = 1.0) -> _Journey:
+        stimuli = self.encoder(batch, progress)
         with full_precision(batch.age_BL):
             counts_BK = cluster_counts(batch, self.num_clusters)
             factor_B, exposure_log_B = None, None

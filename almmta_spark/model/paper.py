@@ -53,8 +53,7 @@ class PaperModel(nn.Module):
         return initialise.split_groups(self, tables, [])
 
     def project(self) -> None:
-        """After an optimiser step: parameters back into the set they may lie in."""
-        self.encoder.project()
+        """After an optimiser step: parameters back into the set they may lie in. None of these has bounds."""
 
     def forward(self, batch: Batch, progress: float = 1.0, weight_B: Tensor | None = None) -> dict[str, Tensor]:
         """Mean loss over rows, weighed by weight_B (None: all 1), and its terms; progress drives the adversary's ramp.
@@ -64,7 +63,7 @@ class PaperModel(nn.Module):
         counts_BK = cluster_counts(batch, self.num_clusters)
         if self.training:
             self.bank.remember(batch, counts_BK)
-        stimuli, g0_B = self.encoder(batch), self._g0(batch.covariates_BD, counts_BK)
+        stimuli, g0_B = self.encoder(batch, progress), self._g0(batch.covariates_BD, counts_BK)
         with full_precision(batch.age_BL):
             mu_B = self.mediator(batch.covariates_BD, *stimuli.total())
             logit_B = g0_B + self.slope(batch.covariates_BD) * mu_B
@@ -79,6 +78,8 @@ class PaperModel(nn.Module):
                 ),
                 "sparsity": losses.sparsity_cost(stimuli.mean_K, self.conf.sparsity, self.num_rows),
             }
+            if stimuli.pooling_cost_B is not None:
+                terms["pooling"] = losses.mean(stimuli.pooling_cost_B, weight_B)
             if self.pairs is not None:
                 contrast = self.pairs(batch, self.encoder.embedding(), weight_B)
                 terms["contrastive"] = self.conf.contrastive_weight * contrast

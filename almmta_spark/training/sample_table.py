@@ -62,17 +62,23 @@ def _columns(num_rows: int, length: int, rng: np.random.Generator) -> dict[str, 
     content_KE = rng.normal(size=(NUM_CLUSTERS, CONTENT))
     matched_N = cluster_NL[np.arange(num_rows), np.maximum(match_N, 0)]
     upload_NE = content_KE[matched_N] + 0.3 * rng.normal(size=(num_rows, CONTENT))
+    journey_id_N = rng.permutation(num_rows) * 7_919 - 3 * num_rows
+    held_out_N = rng.random(num_rows) < 0.1
+    item_NL = 100 * cluster_NL + rng.integers(0, 20, cluster_NL.shape)
     return {
-        "journey_id": rng.permutation(num_rows) * 7_919 - 3 * num_rows,
+        "journey_id": journey_id_N,
         "user_id": np.arange(num_rows),
-        "is_validation": rng.random(num_rows) < 0.1,
+        "is_validation": held_out_N,
         "outcome": outcome_N,
         "outcome_proxies": np.column_stack([proxy_NJ, count_proxy_N]),
         "intent_proxies": intent_NZ,
         "covariates": x_ND,
         "num_touches": count_N,
         "cluster_index": real_NL * cluster_NL,
-        "item_id": real_NL * (100 * cluster_NL + rng.integers(0, 20, cluster_NL.shape)),
+        "item_id": real_NL * item_NL,
+        "author_id": real_NL * (item_NL // 5),
+        "item_touches": real_NL * np.bincount(item_NL[real_NL], minlength=2000)[item_NL],
+        "author_touches": real_NL * np.bincount(item_NL[real_NL] // 5, minlength=2000)[item_NL // 5],
         "age_hours": real_NL * age_NL,
         "propensity_bucket": real_NL * rng.integers(0, NUM_BUCKETS, cluster_NL.shape),
         "touch_weight": real_NL * rng.uniform(0.5, 2, cluster_NL.shape),

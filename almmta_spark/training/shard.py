@@ -23,7 +23,16 @@ from almmta_spark.training.loader import Columns, RowGroup, TrainingTable
 
 BUFFER_BYTES = 1 << 30
 """Rows are shuffled within this much of decoded data; a shard that fits is read once and kept."""
-_TOUCH_LISTS = ("cluster_index", "item_id", "age_hours", "propensity_bucket", "touch_weight")
+_TOUCH_LISTS = (
+    "cluster_index",
+    "item_id",
+    "author_id",
+    "item_touches",
+    "author_touches",
+    "age_hours",
+    "propensity_bucket",
+    "touch_weight",
+)
 
 
 @dataclass
@@ -222,7 +231,7 @@ def _count_keys(table: TrainingTable, groups: Sequence[RowGroup]) -> tuple[Tally
 
 def row_bytes(spec: ExampleSpec) -> int:
     """Bytes of a decoded row, touch lists at their full length."""
-    touch = 24 + 4 * spec.embedding_length * spec.touch_embeddings
+    touch = 40 + 4 * spec.embedding_length * spec.touch_embeddings
     lists = len(spec.outcome_proxies) + len(spec.intent_proxies) + spec.num_covariates + spec.embedding_length
     return 72 + spec.max_touchpoints * touch + 4 * (lists + spec.num_hard_negatives)
 

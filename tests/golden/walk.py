@@ -106,7 +106,8 @@ def _example(read: Read, spec: ExampleSpec) -> str:
     for column in tables.TRAINING_EXAMPLES.columns:
         value = row[column.name]
         if isinstance(value, list):
-            shown = value[:count] if len(value) == spec.max_touchpoints else value
+            a_touch = spec.embedding_length if column.name == "touch_embedding" else 1
+            shown = value[: count * a_touch] if len(value) == spec.max_touchpoints * a_touch else value
             rows.append([column.name, " ".join(map(_number, shown))])
         else:
             rows.append([column.name, _number(value)])

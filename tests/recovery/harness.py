@@ -38,7 +38,7 @@ def simulate(
     num_users: int,
     seed: int,
     world: World | None = None,
-    touch_embeddings: bool = False,
+    touch_embeddings: bool = True,
     uniform: bool = False,
     night: int = 0,
 ) -> Night:
@@ -75,12 +75,16 @@ def simulate(
         "propensity_bucket": np.zeros(shown.shape, np.int32),
         "touch_weight": np.ones(shown.shape, np.float32),
     }
+    for name in ("item", "author"):
+        columns[f"{name}_touches"] = _touches(columns[f"{name}_id"], columns["num_touches"])
     content = world.item_content_IE[item].astype(np.float32)
+    num_clusters = len(world.strength_K)
+    cluster_contents, mean_E, scale = centred_contents(world.item_content_IE, world.item_cluster_I, num_clusters)
     if touch_embeddings:
         columns["touch_embedding"] = content.reshape(len(x), -1)
     upload = draws.upload_content(world, draw, seed, night)[rows].astype(np.float32)
     columns |= _matches(columns, content, upload, seed)
-    law, num_clusters = world.mechanism, len(world.strength_K)
+    law = world.mechanism
     spec = ExampleSpec(
         clusters=tuple(range(num_clusters)),
         max_touchpoints=shown.shape[1],
@@ -95,9 +99,17 @@ def simulate(
         num_training=len(x),
         num_validation=0,
         base_rate=float(outcome.mean()),
-        cluster_contents=centred_contents(world.item_content_IE, world.item_cluster_I, num_clusters),
+        cluster_contents=cluster_contents,
+        content_mean=mean_E,
+        content_scale=scale,
     )
     return Night(spec, columns, *(packed(effects) for effects in truth.exact_effects(world, draw)))
+
+
+def _touches(id_BL: np.ndarray, num_touches_B: np.ndarray) -> np.ndarray:
+    """[rows, L] how many touches of the night have the same id."""
+    real_BL = np.arange(id_BL.shape[1]) < num_touches_B[:, None]
+    return np.where(real_BL, np.bincount(id_BL[real_BL], minlength=1)[id_BL], 0).astype(np.int32)
 
 
 def _matches(

@@ -14,7 +14,7 @@ from almmta_spark.example_spec import ExampleSpec, Signal
 from almmta_spark.examples.build import build_examples
 from almmta_spark.examples.features import features
 from almmta_spark.examples.layout import WRITE_OPTIONS, cut_points, cuts_by_bin, laid_out, num_groups
-from almmta_spark.examples.spec import build_spec, centred_contents
+from almmta_spark.examples.spec import build_spec, carries_contents, centred_contents
 from almmta_spark.pairs.build import build_pairs
 from tests.nights import DS, items, journey, journeys, propensities, touch
 
@@ -69,13 +69,38 @@ def test_the_spec_is_decided_on_training_users(spec):
 
 
 def test_features_are_standardised_imputed_indexed_and_padded(night, spec):
-    rows = {r.user_id: r for r in features(night[0], night[1], spec).collect()}
+    rows = {r.user_id: r for r in features(*night, spec).collect()}
     one, two = rows[1], rows[2]
     assert one.covariates == pytest.approx([(1 - spec.covariate_mean[0]) / spec.covariate_scale[0], 0.0])
     assert (one.num_touches, one.cluster_index, one.age_hours) == (2, [0, 2, 0, 0], [9.0, 2.0, 0.0, 0.0])
     assert (one.propensity_bucket, one.touch_weight) == ([2, 1, 0, 0], [1.0, 3.0, 0.0, 0.0])
     assert (one.outcome_proxies, two.outcome_proxies) == ([1.0, 1.0], [1.0, 0.0])
     assert two.cluster_index == [0, 0, 0, 0] and two.num_touches == 1
+    assert (one.item_id, one.author_id) == ([100, 101, 0, 0], [10, 10, 0, 0])
+    assert one.touch_embedding == [1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+
+
+def test_touches_carry_contents_where_these_are_short_or_conf_says_so(night, spec):
+    assert spec.touch_embeddings
+    assert [carries_contents(None, length) for length in (0, 1, 32, 33)] == [False, True, True, False]
+    assert [carries_contents(True, 500), carries_contents(False, 4), carries_contents(True, 0)] == [True, False, False]
+    bare = features(*night, replace(spec, touch_embeddings=False)).first()
+    assert bare.touch_embedding == [0.0]
+
+
+def test_a_touch_of_an_item_without_content_carries_zeros(spark, night, spec):
+    unknown = items(spark, [(100, 5, None)])
+    rows = {r.user_id: r for r in features(night[0], night[1], unknown, spec).collect()}
+    assert rows[1].touch_embedding == [0.0] * 8
+
+
+def test_touches_know_how_often_training_saw_their_item_and_author(written, spark):
+    rows = {r.user_id: r for r in spark.read.parquet(written).collect()}
+    training = [r for r in rows.values() if not r.is_validation]
+    first, second = len(training), sum(r.num_touches == 2 for r in training)
+    assert 0 < len(training) < len(rows)
+    assert rows[1].item_touches == [first, second, 0, 0] and rows[1].author_touches == [first + second] * 2 + [0, 0]
+    assert rows[2].item_touches == [first, 0, 0, 0]
 
 
 def test_a_matched_journey_carries_its_best_touch_and_upload(written, spark):
@@ -164,7 +189,8 @@ def test_the_spec_survives_json(spec):
 def test_contents_of_clusters_are_centred_and_scaled(spec):
     assert spec.clusters == (5, 6, 7)
     assert spec.cluster_contents == ((1.0, -1.0), (0.0, 0.0), (-1.0, 1.0))  # 6 has no item
+    assert (spec.content_mean, spec.content_scale) == ((0.5, 0.5), 0.5)
 
 
 def test_equal_contents_tell_clusters_nothing():
-    assert centred_contents(np.ones((4, 2)), np.array([0, 0, 1, 2]), 3) == ((0.0, 0.0),) * 3
+    assert centred_contents(np.ones((4, 2)), np.array([0, 0, 1, 2]), 3) == (((0.0, 0.0),) * 3, (1.0, 1.0), 1.0)

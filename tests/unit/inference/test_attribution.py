@@ -40,6 +40,7 @@ def night(spark):
     return (
         spark.createDataFrame(journeys, tables.JOURNEYS.ddl).coalesce(1),
         spark.createDataFrame(propensities, tables.PROPENSITIES.ddl).coalesce(1),
+        spark.createDataFrame([], tables.ITEM_CLUSTERS.ddl),
     )
 
 
@@ -82,6 +83,8 @@ def test_effects_are_those_of_the_model_on_features_built_by_hand(night, rows, s
             "covariates": [np.nan_to_num(x)],
             "outcome_proxies": [[proxies.get("draft", 0.0), 0.0]],
             "cluster_index": [[spec.clusters.index(t["cluster"]) for t in touches] + pad],
+            "item_id": [[t["item_id"] for t in touches] + pad],
+            "author_id": [[t["author_id"] for t in touches] + pad],
             "age_hours": [[t["age_hours"] for t in touches] + pad],
             "propensity_bucket": [[0] * width],
         }
@@ -107,11 +110,11 @@ def test_credit_is_the_positive_part_and_shares_sum_to_one_where_there_is_any(ro
 
 
 def test_neither_the_order_of_rows_nor_the_outcome_changes_a_bit(spark, night, model):
-    journeys, propensities = night
-    one = attribution.score(journeys, propensities, model, CONF)
+    journeys, propensities, items = night
+    one = attribution.score(*night, model, CONF)
     flipped = journeys.selectExpr(*[c if c != "outcome" else "1 - outcome AS outcome" for c in journeys.columns])
     shuffled = flipped.repartition(5, "touches").sortWithinPartitions("covariates")
-    two = attribution.score(shuffled, propensities.repartition(3, "user_id"), model, CONF)
+    two = attribution.score(shuffled, propensities.repartition(3, "user_id"), items, model, CONF)
     columns = ["journey_id", "p_outcome", "posterior_mean", "removal_effect", "p_outcome_deleted"]
     assert_df_equality(one.select(columns), two.select(columns), ignore_row_order=True)
 
@@ -124,14 +127,15 @@ def test_a_night_is_scored_in_a_bounded_number_of_tasks(journeys, tasks):
 
 
 def test_journey_scores_come_from_the_same_frame_and_say_which_sample(night, model):
-    journeys, propensities = night
-    scored = attribution.score(journeys, propensities, model, CONF).cache()
+    journeys, propensities, items = night
+    scored = attribution.score(*night, model, CONF).cache()
     logged = {r["journey_id"]: r for r in attribution.journey_scores(scored).collect()}
     held_out = {r["journey_id"]: r["is_validation"] for r in propensities.collect()}
     assert {i: r["is_validation"] for i, r in logged.items()} == held_out
     assert {r["sample"] for r in logged.values()} == {"logged"}
     assert all(r[piece] is not None for r in logged.values() for piece in ("mu", "g0", "slope", "posterior_mean"))
-    drawn = attribution.score(journeys, attribution.unknown_propensities(journeys, model.spec), model, CONF)
+    stand_ins = attribution.unknown_propensities(journeys, model.spec)
+    drawn = attribution.score(journeys, stand_ins, items, model, CONF)
     randomised = attribution.journey_scores(drawn, "randomised").collect()
     assert {(r["sample"], r["is_validation"]) for r in randomised} == {("randomised", 1)}
     assert {r["journey_id"]: r["p_outcome"] for r in randomised} == {i: r["p_outcome"] for i, r in logged.items()}

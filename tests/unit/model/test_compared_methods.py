@@ -18,7 +18,7 @@ from almmta_spark.model.encoder import cluster_counts
 from almmta_spark.model.rates import TouchRates, rates_nll
 from tests.unit.model.conftest import SPEC, make_columns
 
-CONF = ModelConfig(embedding_dim=3, hidden=8)
+CONF = ModelConfig(embedding_dim=3, hidden=8, item_rows=0, author_rows=0)
 
 
 def moved(variant: str, conf: ModelConfig = CONF, spec=SPEC, seed: int = 1) -> torch.nn.Module:
@@ -130,6 +130,7 @@ def test_a_touch_without_a_stimulus_has_a_shapley_value_of_exactly_zero(batch):
     model = moved("shapley_model")
     with torch.no_grad():
         model.encoder.strength_K[2] = 0.0
+        model.encoder.strength_content.weight.zero_()
     for journeys in (batch, long_journeys()):
         effect = model.effects(journeys).removal_effect_BL
         silent = (journeys.cluster_BL == 2) & (journeys.mask_BL > 0)

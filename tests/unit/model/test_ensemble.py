@@ -150,8 +150,8 @@ def test_a_touch_has_an_effect_where_enough_members_give_it_one(batch, silent, s
     """agreement .7 of 6 members: five are enough, four are not."""
     model = members().eval()
     with torch.no_grad():
-        model.stacked.encoder.strength_K.fill_(1.0)
-        model.stacked.encoder.strength_K[:silent, 3] = 0.0
+        model.stacked.encoder.strength_K.fill_(10.0)
+        model.stacked.encoder.strength_K[:silent, 3] = -10.0  # whatever its items add
     found, of_three_BL = model.effects(batch), (batch.cluster_BL == 3) & (batch.mask_BL > 0)
     assert of_three_BL.any() and bool((found.removal_effect_BL[of_three_BL] > 0).all()) == speaks
     assert bool((found.removal_effect_BL[of_three_BL] == 0).all()) != speaks

@@ -22,6 +22,7 @@ from almmta_spark.model.exposure import ExposureFactor
 from almmta_spark.model.frontdoor import frontdoor_sum, journey_bucket
 from almmta_spark.model.grad_reversal import ramp, reverse_gradient
 from almmta_spark.model.leak import OutcomeLeak
+from almmta_spark.model.pooling import rows
 from almmta_spark.model.quadrature import GaussHermite
 from tests.unit.model.conftest import SPEC, make_columns
 
@@ -29,14 +30,20 @@ NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 WEIGHTS = WEIGHTS / WEIGHTS.sum()
 
 
-def perturbed(conf: ModelConfig) -> torch.nn.Module:
+def perturbed(conf: ModelConfig, seed: int = 2) -> torch.nn.Module:
     model = build("latent", SPEC, conf)
-    generator = torch.Generator().manual_seed(2)
+    generator = torch.Generator().manual_seed(seed)
     model.reset_parameters(generator)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
     return model
+
+
+def floor(p: dict[str, np.ndarray]) -> float:
+    """Strength below which a fitted touch is silent."""
+    contents = np.array(SPEC.cluster_contents)
+    return 0.05 * np.maximum(p["encoder.strength_K"] + contents @ p["encoder.strength_content.weight"][0], 0).mean()
 
 
 def softplus(x: np.ndarray) -> np.ndarray:
@@ -45,21 +52,29 @@ def softplus(x: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("leak", [False, True])
 @pytest.mark.parametrize("intent", [False, True])
-def test_the_loss_equals_a_slow_quadrature(leak, intent, columns, batch):
+def test_the_loss_equals_a_slow_quadrature(leak, intent, columns):
     conf = ModelConfig(outcome_leak=leak, hidden_intent=intent, intent_nodes=3, exposure_factor=False, sparsity=0.0)
     conf = replace(conf, upload_content="off")
-    model = perturbed(conf)
+    model = perturbed(conf).eval()
     p = {k: v.detach().numpy().astype(float) for k, v in model.state_dict().items()}
+    batch = Batch.from_columns(columns, replace(SPEC, touch_embeddings=True))
     total = 0.0
     for i, n in enumerate(columns["num_touches"]):
         x, y = columns["covariates"][i].astype(float), float(columns["outcome"][i])
         stimulus = omega = 0.0
-        for c, age in zip(columns["cluster_index"][i, :n], columns["age_hours"][i, :n], strict=True):
+        for k in range(n):
+            c, age = columns["cluster_index"][i, k], columns["age_hours"][i, k]
+            content = (columns["touch_embedding"][i, 4 * k : 4 * k + 4] - SPEC.content_mean) / SPEC.content_scale
             mix = np.exp(p["encoder.decay_mix"]) / np.exp(p["encoder.decay_mix"]).sum()
             decay = (mix * np.exp(-softplus(p["encoder.decay_rate"]) / 12 * float(age))).sum()
-            e = p["encoder.embedding_KR"][c] + p["encoder.content.weight"] @ np.array(SPEC.cluster_contents[c])
+            e = p["encoder.embedding_KR"][c] + p["encoder.content.weight"] @ content
             u = p["encoder.level"] + (p["encoder.modulation.weight"] @ x) @ e
-            stimulus += max(p["encoder.strength_K"][c], 0) * softplus(2 * u) / 2 * decay
+            s = p["encoder.strength_K"][c] + p["encoder.strength_content.weight"][0] @ content
+            for kind in ("item", "author"):
+                mean_N = p[f"encoder.{kind}s.mean_N"]
+                row = int(rows(torch.tensor(columns[f"{kind}_id"][i, k]), len(mean_N)))
+                s += np.exp(p[f"encoder.{kind}s.log_scale"]) * mean_N[row]
+            stimulus += (s if s >= floor(p) else 0.0) * softplus(2 * u) / 2 * decay
             omega += p["direct.omega_K"][c]
         rho = 1 - softplus(p["mediator.one_minus_rho"])
         mu = p["mediator.baseline.weight"][0] @ x + p["mediator.baseline.bias"][0]
@@ -162,7 +177,7 @@ def test_ate_x_equals_ett_where_the_outcome_depends_on_touches_through_the_media
 
 def test_ate_x_is_the_mean_over_sequences_that_a_user_might_have_been_served(columns):
     """Against 20,000 sequences drawn from the fitted exposure model for one user, each with its own w_hat."""
-    model = perturbed(ModelConfig())
+    model = perturbed(ModelConfig(item_rows=0, author_rows=0), seed=4)
     one = Batch.from_columns({k: v[3:4] for k, v in columns.items()}, SPEC)
     effects, e = model.effects(one), model.exposure
     with torch.no_grad():
@@ -188,7 +203,7 @@ def test_ate_x_is_the_mean_over_sequences_that_a_user_might_have_been_served(col
 
 def test_the_exposure_likelihood_equals_a_slow_quadrature(columns, batch):
     factor = ExposureFactor(SPEC, 9)
-    generator = torch.Generator().manual_seed(4)
+    generator = torch.Generator().manual_seed(2)
     factor.reset_parameters(generator)
     with torch.no_grad():
         for parameter in factor.parameters():
@@ -256,7 +271,7 @@ def test_info_nce_equals_the_hand_computation():
 def test_contrastive_pairs_equal_the_hand_computation(columns, batch):
     conf = ModelConfig(embedding_dim=3, contrastive_temperature=0.5)
     pairs = ContrastivePairs(SPEC, conf)
-    generator = torch.Generator().manual_seed(5)
+    generator = torch.Generator().manual_seed(2)
     pairs.reset_parameters(generator)
     embedding = torch.randn(5, 3, generator=generator)
     touch = (pairs.touch.weight @ embedding.T).T.detach().numpy()
@@ -347,14 +362,13 @@ def test_latent_deletions_never_raise_the_outcome_without_a_signed_term(seed):
     assert ((effects.p_outcome_B >= 0) & (effects.p_outcome_B <= 1)).all()
 
 
-def test_a_strength_pushed_below_zero_is_exactly_silent_and_can_come_back(batch):
-    model = build("latent", SPEC, ModelConfig())
+def test_a_strength_below_zero_is_exactly_silent_and_can_come_back(batch):
+    model = build("latent", SPEC, ModelConfig(item_rows=0, author_rows=0))
     with torch.no_grad():
-        model.encoder.strength_K[2] = -0.5
+        model.encoder.strength_K[2] = -0.1
     assert not model.encoder.stimulus_at_once(batch.covariates_BD)[:, 2].any()
-    model.project()
+    assert not model.encoder(batch).positive_BL[batch.cluster_BL == 2].any()
     model(batch)["loss"].backward()
-    assert float(model.encoder.strength_K[2].detach()) == 0.0
     assert float(model.encoder.strength_K.grad[2]) != 0.0
 
 
@@ -371,8 +385,9 @@ def test_a_wrong_batch_is_refused_with_its_column(columns):
 
 def test_outcome_side_columns_may_be_missing_when_scoring(columns, batch):
     needed = ("journey_id", "covariates", "num_touches", "cluster_index", "age_hours", "propensity_bucket")
+    needed += ("item_id", "author_id", "touch_embedding")  # without these a touch is one of its cluster like any other
     bare = Batch.from_columns({k: columns[k] for k in needed}, SPEC)
-    model = perturbed(ModelConfig())
+    model = perturbed(ModelConfig()).eval()
     assert torch.equal(model.effects(bare).removal_effect_BL, model.effects(batch).removal_effect_BL)
     assert (bare.match_position_B == -1).all()
 
@@ -383,6 +398,22 @@ def test_a_fitted_strength_below_the_floor_counts_as_zero(batch):
         encoder.strength_K.copy_(torch.tensor([1.0, 1.0, 0.01, 0.0, -0.01]))
     assert encoder.strength().tolist() == pytest.approx([1.0, 1.0, 0.01, 0.0, 0.0])
     assert encoder.eval().strength().tolist() == [1.0, 1.0, 0.0, 0.0, 0.0]
+
+
+def test_an_item_without_content_is_one_of_its_cluster_like_any_other(columns):
+    spec = replace(SPEC, touch_embeddings=True)
+    model = perturbed(ModelConfig(item_rows=0, author_rows=0)).eval()
+    units = np.array(SPEC.cluster_contents) * SPEC.content_scale + SPEC.content_mean
+    mean = units[columns["cluster_index"]].reshape(6, -1).astype(np.float32)
+    given, unknown = (
+        Batch.from_columns(columns | {"touch_embedding": content}, spec) for content in (mean, np.zeros_like(mean))
+    )
+    without = Batch.from_columns({k: v for k, v in columns.items() if k != "touch_embedding"}, spec)
+    expected = model.effects(given).removal_effect_BL
+    torch.testing.assert_close(model.effects(unknown).removal_effect_BL, expected)
+    torch.testing.assert_close(model.effects(without).removal_effect_BL, expected)
+    own = model.effects(Batch.from_columns(columns, spec)).removal_effect_BL
+    assert not torch.allclose(own, expected)
 
 
 def test_without_contents_a_cluster_has_a_vector_of_its_own():

@@ -111,7 +111,7 @@ def test_responsibilities_find_the_touch_that_an_upload_came_from():
     position = np.array([draw.shown[i, slot[i] + 1 :].sum() if inspired[i] else -1 for i in users])[rows]
     order = np.argsort(~draw.shown[rows][:, ::-1], axis=1, kind="stable")
     stimulus = np.take_along_axis(draw.stimulus[rows][:, ::-1], order, axis=1)
-    origin = UploadOrigin(night.spec)
+    origin = UploadOrigin(replace(night.spec, content_mean=(), content_scale=1.0))  # in the world's own units
     origin.reset_parameters()
     scale = torch.tensor(draw.x[rows].std(0)[:4])
     with torch.no_grad():

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from almmta_spark.study import goals, sections
 from almmta_spark.study.cells import AUUC, METRICS, OWN, cell, main_nights, methods_of, rank, seeds_of, table
-from almmta_spark.study.goals import Goal
+from almmta_spark.study.goals import Gain, Goal
 from almmta_spark.study.records import Found, Record
 
 _WORLDS = ("default", "hard", "unconfounded")
@@ -59,6 +59,7 @@ def _methods(found: Found, world: str, n: int) -> list[str]:
 def _goals(found: Found) -> list[str]:
     """Every goal there are figures for, met or missed."""
     rows = [row for goal in goals.GOALS for row in _goal_rows(found, goal)]
+    rows += [row for gain in goals.GAINS for row in _gain_rows(found, gain)]
     if not rows:
         return []
     head = ["world", "users", "figure", "reached", "goal", "verdict"]
@@ -76,6 +77,15 @@ def _goal_rows(found: Found, goal: Goal) -> Iterator[list[str]]:
             figure = METRICS.get(goal.metric, goal.metric) + ("" if bucket is None else f", bucket {bucket}")
             verdict = "met" if goal.met(mean.value) else "missed"
             yield [goal.world, f"{goal.n:,}", figure, cell(mean), str(goal), verdict]
+
+
+def _gain_rows(found: Found, gain: Gain) -> Iterator[list[str]]:
+    ends = [found.mean(gain.world, gain.n, method, gain.metric) for method in (gain.with_it, gain.without)]
+    if all(ends):
+        reached = ends[0].value - ends[1].value  # type: ignore[union-attr]
+        verdict = "met" if reached >= gain.least else "missed"
+        figure = f"{METRICS[gain.metric]}, {gain.words}"
+        yield [gain.world, f"{gain.n:,}", figure, f"{reached:+.3f}", f">= {gain.least:+g}", verdict]
 
 
 def _buckets(found: Found, world: str, n: int) -> list[str]:

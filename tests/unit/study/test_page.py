@@ -140,3 +140,10 @@ def test_the_family_shows_its_median_and_its_worst_world():
     cells = table(page.page(rows), "## The family of 3 random worlds")
     assert cells[2] == ["`latent`", "", "", "0.400", "0.900", "1.000", "0.500"]
     assert cells[3][4] == "<= 0.7"
+
+
+def test_what_a_part_must_gain_is_judged_by_the_difference_it_makes():
+    values = {"latent:": 0.90, "latent:upload_content=off": 0.80}
+    rows = [*records(world="content", latent=0.3), *figure("within_journey_spearman", world="content", **values)]
+    (row,) = table(page.page(rows), "## Goals")[2:]
+    assert row[3:] == ["+0.100", ">= +0.08", "met"]

@@ -172,10 +172,11 @@ def pairs_name(quantile: float) -> str:
 def fits(nights: dict[str, Config]) -> list[Fit]:
     """Every model of the study, once each."""
     base = nights["base"]
+    single = specs.single_fits(base)
 
     def one(method: str, examples: str = "base", seed: int | None = None) -> Fit:
         conf = nights.get(examples) or derived(base, examples)
-        return Fit(specs.parse(method, base), conf, night_ds(examples), base.seed if seed is None else seed)
+        return Fit(specs.parse(method, single), conf, night_ds(examples), base.seed if seed is None else seed)
 
     wanted = [one(m, seed=base.seed + i) for m in METHODS for i in range(NUM_SEEDS)]
     wanted += [one(m, examples) for m in METHODS for examples in ("order", *(n for n in nights if n != "base"))]

@@ -57,6 +57,8 @@ STAGES: Stages = {
 }
 """The night's stages and their share of its time."""
 TO_EXAMPLES = ("simulate", "ingest", "build_journeys", "fit_propensity", "build_pairs", "build_examples")
+TRUTH_USERS = 50_000
+"""Exact effects of more users cost more than they tell."""
 FITTED_TWICE = ("latent", "backdoor")
 """Models whose seed_stability is measured, by one more fit."""
 
@@ -142,13 +144,10 @@ def to_do(key: Key, base: Config, methods: Sequence[str], code: str, kept: Resul
 
 
 def night_conf(key: Key, base: Config) -> Config:
-    """The settings of one night: its world, its size, its seed."""
-    return replace(
-        base,
-        seed=key.seed,
-        signals=simulate.declared_signals(key.world),
-        simulator=replace(base.simulator, world=key.world, num_users=key.n),
-    )
+    """The settings of one night: its world and what it declares, its size, its seed, at most TRUTH_USERS with truth."""
+    share = min(base.simulator.truth_share, TRUTH_USERS / key.n)
+    simulator = replace(base.simulator, world=key.world, num_users=key.n, truth_share=share)
+    return replace(base, seed=key.seed, signals=simulate.declared_signals(key.world), simulator=simulator)
 
 
 def with_methods(conf: Config, methods: Sequence[str]) -> Config:
@@ -177,7 +176,8 @@ def further_fits(task: Task, twice: Sequence[str], with_settings: Sequence[str],
     spark, conf = night.spark, night.conf
     found = refit.sample(spark, conf, night.ds)
     again = [refit.Fit(specs.parse(m, conf), conf, night.ds, conf.seed + 1) for m in twice]
-    others = [refit.Fit(specs.parse(m, conf), conf, night.ds, conf.seed) for m in with_settings]
+    single = specs.single_fits(conf)
+    others = [refit.Fit(specs.parse(m, single), conf, night.ds, conf.seed) for m in with_settings]
     fitted = refit.fit(spark, night.model_folder("_further"), [*again, *others])
     figures: list[tuple[str, str, float]] = []
     for one, result in zip(again, fitted[: len(again)], strict=True):

@@ -107,7 +107,8 @@ def with_and_without(found: Found) -> list[str]:
         return []
     text = [
         "The settings after the colon changed, everything else as in the model as it is; all of them fitted on the",
-        "same examples and measured on one sample of journeys. Last column: the change of the relative RMSE.",
+        "same examples, one fit each, and measured on one sample of journeys. Last column: the change of the relative",
+        "RMSE.",
     ]
     head = ["world", "fit", "", *(METRICS[m] for m in metrics), "change"]
     return ["## With and without", "", *text, "", *table(head, rows)]

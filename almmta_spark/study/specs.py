@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import yaml
 
@@ -25,6 +25,12 @@ class Spec:
     variant: str
     model: ModelConfig
     training: TrainingConfig
+
+
+def single_fits(conf: Config) -> Config:
+    """The settings with one fit a model where a night has an ensemble: enough to compare settings, and cheaper."""
+    ensemble = replace(conf.training.ensemble, variants=())
+    return replace(conf, training=replace(conf.training, ensemble=ensemble))
 
 
 def unchanged(variant: str) -> str:

@@ -38,6 +38,11 @@ def test_a_night_has_its_world_its_size_its_seed_and_the_signals_the_world_decla
     assert [name for name, signal in conf.signals.items() if signal.anchor] == ["template_save", "draft_edit"]
 
 
+def test_exact_effects_of_a_large_night_are_of_some_of_its_users(base):
+    shares = [truth.night_conf(replace(KEY, n=n), base).simulator.truth_share for n in (5000, 60_000, 200_000)]
+    assert shares == [0.8, 0.8, 0.25]
+
+
 def test_all_is_every_method_but_the_paper_with_the_nights_own_settings(base):
     methods = truth.known_methods(["all"], base)
     assert {"latent", "backdoor", *config.BASELINES} <= set(methods)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from almmta_spark.config import Config
+from almmta_spark.config import Config, from_dict
 from almmta_spark.study import parts, specs
 
 
@@ -32,6 +32,12 @@ def test_no_settings_is_the_variant_as_it_is():
 def test_what_cannot_be_fitted_is_refused_by_name(text, message):
     with pytest.raises(ValueError, match=message):
         specs.parse(text, Config())
+
+
+def test_single_fits_leave_everything_but_the_ensemble():
+    conf = from_dict({"training": {"epochs": 3, "ensemble": {"variants": ["latent"], "repeats": 5}}})
+    single = specs.single_fits(conf).training
+    assert (single.ensemble.variants, single.ensemble.repeats, single.epochs) == ((), 5, 3)
 
 
 def test_methods_part_into_plain_ones_and_those_with_settings():

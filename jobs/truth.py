@@ -245,7 +245,7 @@ def nights_of(kept: Results, base: Config, code: str) -> list[NightResults]:
 
 
 def write(kept: Results, base: Config, code: str, folder: Path) -> None:
-    """truth.json and truth.md of every night run in these settings by this code; shows the page."""
+    """truth.json and truth.md of every night run in these settings by this code; shows what to look at first."""
     nights = nights_of(kept, base, code)
     if not nights:
         raise ValueError("no night has been run by this code yet: run `make truth` without --page")
@@ -253,9 +253,8 @@ def write(kept: Results, base: Config, code: str, folder: Path) -> None:
     seconds = sum(night.seconds for night in nights)
     facts = [f"nights: {len(nights)}, {duration(seconds)} of stages in all", f"code: {code[:12]}"]
     records.write(found, folder / "truth.json")
-    text = page.page(found, facts)
-    (folder / "truth.md").write_text(text)
-    print(text)
+    (folder / "truth.md").write_text(page.page(found, facts))
+    print(page.summary(found))
     print(f"written: {folder}/truth.json, {folder}/truth.md", file=sys.stderr)
 
 

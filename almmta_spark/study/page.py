@@ -14,7 +14,7 @@ _WORLDS = ("default", "hard", "unconfounded")
 
 def page(records: Iterable[Record], facts: Sequence[str] = ()) -> str:
     """The whole page; facts: lines on how the records came about."""
-    found = Found(sorted(records, key=lambda r: (rank(_WORLDS, r.world), r.world, r.n, r.seed)))
+    found = _ordered(records)
     parts = [
         ["# Against the known truth", "", *_legend(), *(f"- {fact}" for fact in facts)],
         *(_methods(found, world, n) for world, n in main_nights(found)),
@@ -29,6 +29,21 @@ def page(records: Iterable[Record], facts: Sequence[str] = ()) -> str:
         sections.stability(found),
         sections.diagnostics(found),
     ]
+    return _joined(parts)
+
+
+def summary(records: Iterable[Record]) -> str:
+    """What to look at first: the goals, and ours beside the back door in every world (methods, where there is one)."""
+    found = _ordered(records)
+    nights = list(main_nights(found))
+    return _joined([sections.worlds(found) or _methods(found, *nights[0]), _goals(found)])
+
+
+def _ordered(records: Iterable[Record]) -> Found:
+    return Found(sorted(records, key=lambda r: (rank(_WORLDS, r.world), r.world, r.n, r.seed)))
+
+
+def _joined(parts: Iterable[Sequence[str]]) -> str:
     return "\n".join("\n".join([*part, ""]) for part in parts if part)
 
 

@@ -147,3 +147,10 @@ def test_what_a_part_must_gain_is_judged_by_the_difference_it_makes():
     rows = [*records(world="content", latent=0.3), *figure("within_journey_spearman", world="content", **values)]
     (row,) = table(page.page(rows), "## Goals")[2:]
     assert row[3:] == ["+0.100", ">= +0.08", "met"]
+
+
+def test_the_summary_is_ours_beside_the_back_door_and_the_goals():
+    rows = [*records(latent=0.2, linear=3.0), *records(world="hard", latent=0.3)]
+    text = page.summary(rows)
+    assert "## All worlds" in text and "## Goals" in text and "linear" not in text
+    assert "`linear`" in page.summary(records(latent=0.2, linear=3.0))

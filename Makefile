@@ -40,7 +40,12 @@ $(VENV)/.installed: setup.py conf/constraints.txt
 	@touch $@
 
 # ---- what users run -------------------------------------------------------------------------------------------------
-run: env ## simulated logs of one night, the whole night, a summary
+ifdef WORLD
+CONF := runs/$(subst :,-,$(WORLD))/conf.yaml
+endif
+
+run: env ## simulated logs of one night, the whole night, a summary; WORLD=random:3 for another world
+	@$(if $(WORLD),$(BIN)/python -m almmta_spark.simulator.conf $(WORLD))
 	@echo "== simulating the logs of night $(DS)"
 	@$(BIN)/python -m jobs.simulate --conf $(CONF) --ds $(DS)
 	@echo "== the night"

@@ -132,6 +132,16 @@ RANDOMISED_EXPOSURES = Table(
     "randomised_exposures", "exposures of users whose sequence was drawn uniformly", EXPOSURES.key, EXPOSURES.columns
 )
 RANDOMISED_UPLOADS = Table("randomised_uploads", "uploads of the same users", UPLOADS.key, UPLOADS.columns)
+TRUTH_RANDOMISED = Table(
+    "truth_randomised",
+    "the best possible prediction of an upload under randomised exposure: one row a journey of the same users",
+    ("user_id",),
+    (
+        _c("user_id bigint | who"),
+        _c("p_outcome double | P(Y = 1 | do(T), X), exact"),
+        _c("outcome int | 1: an upload followed"),
+    ),
+)
 
 # ---- what a night writes on its way ---------------------------------------------------------------------------------
 
@@ -424,5 +434,5 @@ OUTPUTS = (
     TRUTH_METRICS,
     DIAGNOSTICS,
 )
-SIMULATED = (TRUTH_ATTRIBUTION, TRUTH_CLUSTERS, RANDOMISED_EXPOSURES, RANDOMISED_UPLOADS)
+SIMULATED = (TRUTH_ATTRIBUTION, TRUTH_CLUSTERS, RANDOMISED_EXPOSURES, RANDOMISED_UPLOADS, TRUTH_RANDOMISED)
 BY_NAME = {t.name: t for t in (*INPUTS, *SIMULATED, *OUTPUTS)}

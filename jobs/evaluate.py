@@ -66,6 +66,7 @@ def inputs(night: runner.Night) -> stage.Inputs:
         refused_decisions=sum(map(_refused_decisions, of_nights.values())) if has_experiment else 0,
         truth=_truth(night, tables.TRUTH_ATTRIBUTION, nights),
         truth_clusters=_truth(night, tables.TRUTH_CLUSTERS, nights[-1:]),
+        truth_randomised=_truth(night, tables.TRUTH_RANDOMISED, nights),
     )
 
 

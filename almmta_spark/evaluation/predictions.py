@@ -61,6 +61,18 @@ def predictions(journey_scores: DataFrame) -> Predictions:
     return Predictions({name: values[order] for name, values in found.items()})
 
 
+def as_scores(predicted: DataFrame, method: str, sample: str) -> DataFrame:
+    """p_outcome and outcome of anything that predicts, with the further columns that predictions() reads."""
+    return predicted.select(
+        "p_outcome",
+        "outcome",
+        F.lit(method).alias("method"),
+        F.lit(sample).alias("sample"),
+        F.lit(0).alias("is_validation"),
+        F.lit(None).cast("double").alias("posterior_mean"),
+    )
+
+
 def upload_auc_rows(found: Predictions) -> Iterator[Row]:
     """upload_auc_logged (held-out journeys) and upload_auc_randomised (all of that sample) of each model.
 

@@ -47,6 +47,8 @@ class Inputs:
     truth: DataFrame | None = None
     """truth_attribution of the nights (simulator only)."""
     truth_clusters: DataFrame | None = None
+    truth_randomised: DataFrame | None = None
+    """The exact P(Y | do(T), X) of the simulator's uniformly drawn journeys."""
 
     def __post_init__(self) -> None:
         if self.decisions is not None and self.uploads is None:
@@ -127,10 +129,18 @@ def evaluate(
     return Evaluation(
         uplift_rows,
         auuc_rows,
-        truth_rows + list(predictions.upload_auc_rows(predicted)),
+        truth_rows + list(predictions.upload_auc_rows(predicted)) + _best_upload_auc(inputs),
         [check.row() for check in checks],
         _figures(uplift_rows, lying, sample, history or {}),
     )
+
+
+def _best_upload_auc(inputs: Inputs) -> list[Row]:
+    """upload_auc_randomised of the truth itself: what no interventional model can exceed but by chance."""
+    if inputs.truth_randomised is None:
+        return []
+    best = predictions.as_scores(inputs.truth_randomised, auuc.TRUTH_METHOD, predictions.RANDOMISED)
+    return list(predictions.upload_auc_rows(predictions.predictions(best)))
 
 
 def rollups(attribution: DataFrame) -> list[tuple[Table, DataFrame]]:

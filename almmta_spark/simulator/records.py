@@ -45,6 +45,8 @@ FIELD_TYPES: Mapping[str, pa.DataType] = {
     "p_withheld": pa.float64(),
     "ett": pa.float64(),
     "ate_x": pa.float64(),
+    "p_outcome": pa.float64(),
+    "outcome": pa.int32(),
 }
 
 
@@ -164,6 +166,12 @@ def _truth(night: Night, draw: NightDraw) -> Columns:
     return _touches(night, draw, draw.shown, ett=ett, ate_x=ate_x)
 
 
+def _truth_randomised(night: Night, draw: NightDraw) -> Columns:
+    rows = draw.shown.any(axis=1)
+    p_outcome = truth.interventional(night.world, draw)
+    return {"user_id": draw.user_ids[rows], "p_outcome": p_outcome[rows], "outcome": draw.outcome[rows]}
+
+
 def _touches(night: Night, draw: NightDraw, copies_nL: Any, **of_touch: Any) -> Columns:
     """One row a touch and copy, with the touch's entry of each further (n, L) column."""
     rows, slots = np.nonzero(copies_nL)
@@ -246,4 +254,5 @@ SOURCES: Mapping[str, Source] = {
     tables.TRUTH_ATTRIBUTION.name: Source(_in_truth, ((0, _truth),)),
     tables.RANDOMISED_EXPOSURES.name: Source(_randomised, ((0, _randomised_exposures),)),
     tables.RANDOMISED_UPLOADS.name: Source(_randomised, ((0, _uploads),)),
+    tables.TRUTH_RANDOMISED.name: Source(_randomised, ((0, _truth_randomised),)),
 }

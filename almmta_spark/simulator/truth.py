@@ -40,6 +40,13 @@ def exact_effects(world: World, draw: NightDraw, refine: int = 1) -> tuple[Float
     return ett, ate_x
 
 
+def interventional(world: World, draw: NightDraw) -> Floats:
+    """(n,) P(Y | do(T), X) = sum_g p(w_g | X) P(Y | do(T), X, w_g): what predicts best where T is drawn."""
+    grid_nG, prior_G = confounder_grid(world, draw)
+    sums = (row_sums(draw.stimulus), row_sums(draw.direct))
+    return row_sums(prior_G * _p_outcome(world, draw.x, grid_nG, *sums, refine=1))
+
+
 def truth_error(world: World, seed: int, num_users: int = 500) -> float:
     """Error of the exact effects by their quadrature, as a share of the effects' RMS; the larger of ETT's and ATE-X's.
 

@@ -59,6 +59,7 @@ def _tables(conf: SimulatorConfig) -> list[Table]:
         tables.TRUTH_ATTRIBUTION: conf.truth_share == 0,
         tables.RANDOMISED_EXPOSURES: conf.randomised_users == 0,
         tables.RANDOMISED_UPLOADS: conf.randomised_users == 0,
+        tables.TRUTH_RANDOMISED: conf.randomised_users == 0,
     }
     known = (tables.BY_NAME[name] for name in records.SOURCES)
     return [table for table in known if not empty.get(table, False)]

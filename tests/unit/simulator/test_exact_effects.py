@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import pytest
 
 from almmta_spark.simulator import family, laws
 from almmta_spark.simulator.draws import NightDraw, draw_night
-from almmta_spark.simulator.truth import confounder_grid, confounder_posterior, exact_effects
+from almmta_spark.simulator.truth import confounder_grid, confounder_posterior, exact_effects, interventional
 from almmta_spark.simulator.world import World
 
 WorldOf = Callable[..., World]
@@ -251,3 +252,22 @@ def test_a_draw_with_withheld_touches_is_refused(world_of: WorldOf) -> None:
     world = world_of("default", 0, 0.03)
     with pytest.raises(ValueError, match="as served"):
         exact_effects(world, draw_night(world, 0, 1, np.arange(20), np.ones(20, dtype=bool)))
+
+
+@pytest.mark.parametrize("name", ["default", "direct", "random:5"])
+def test_nobody_predicts_an_upload_under_randomised_exposure_better_than_the_truth(
+    name: str, world_of: WorldOf
+) -> None:
+    world = world_of(name, 0, 0.05)
+    draw = draw_night(world, 0, 1, np.arange(40_000), uniform=True)
+    p = interventional(world, draw)
+    seen = draw.shown.any(axis=1)
+    p, y = p[seen], draw.outcome[seen]
+    error = np.sqrt((p * (1 - p)).mean() / len(p))
+    assert y.mean() == pytest.approx(p.mean(), abs=4 * error)
+    assert abs(((y - p) * (p - p.mean())).mean()) < 4 * error * p.std() * 2  # and calibrated over its range
+    alone = exact_effects(world, draw_night(world, 0, 1, np.arange(2000), uniform=True))[1]
+    only = draw.shown[:2000].sum(axis=1) == 1
+    nothing = dataclasses.replace(draw, stimulus=0 * draw.stimulus, direct=0 * draw.direct)
+    gain = interventional(world, draw)[:2000] - interventional(world, nothing)[:2000]
+    np.testing.assert_allclose(gain[only], alone[only].sum(axis=1), atol=1e-12)  # of one touch: its ATE-X

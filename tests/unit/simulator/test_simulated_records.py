@@ -54,7 +54,7 @@ def test_every_row_lies_in_the_day_of_its_directory(rows: pd.DataFrame) -> None:
     assert (dated["event_ts"].dt.strftime("%Y-%m-%d") == dated["day"]).all()
     assert set(rows["table"]) == {
         *("exposures", "signals", "uploads", "withholdings"),
-        *("truth_attribution", "randomised_exposures", "randomised_uploads"),
+        *("truth_attribution", "randomised_exposures", "randomised_uploads", "truth_randomised"),
     }
 
 

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from almmta_spark import tables
 from almmta_spark.config import SimulatorConfig
 from almmta_spark.simulator import write_logs
+from almmta_spark.simulator.worlds import mechanism, signals_of
 
 CONF = SimulatorConfig(num_users=200, num_nights=2, randomised_users=40, base_rate=0.2, duplicate_rate=0.05)
 DS = "2026-01-15"
@@ -53,6 +54,7 @@ def test_each_table_has_the_days_that_its_nights_need(night: Night) -> None:
         "truth_clusters": ["14", "15"],
         "randomised_exposures": ["14", "15"],
         "randomised_uploads": ["14", "15"],
+        "truth_randomised": ["14", "15"],
     }
 
 
@@ -81,3 +83,19 @@ def test_experiments_and_truth_can_be_left_out(spark: Any) -> None:
     conf = SimulatorConfig(num_users=20, truth_share=0.0, withholding_share=0.0)
     names = {table.name for table, _, _ in write_logs.simulate(spark, conf, 7, DS)}
     assert names == {"items", "users", "exposures", "signals", "uploads", "truth_clusters"}
+
+
+@pytest.mark.parametrize("world", ["signed", "random:5"])
+def test_every_table_of_another_world_comes_about_and_items_are_its_own(spark: Any, world: str) -> None:
+    conf = SimulatorConfig(
+        world=world, num_users=150, randomised_users=40, base_rate=0.2, truth_share=0.5, withholding_share=0.5
+    )
+    rows = {table.name: df.toPandas() for table, _, df in write_logs.simulate(spark, conf, 7, DS)}
+    exposures, items = rows["exposures"], rows["items"].set_index("item_id")
+    assert set(exposures["item_id"]) <= set(items.index)
+    assert set(rows["signals"]["signal"]) <= set(signals_of(world))
+    assert len(rows["truth_randomised"]) == rows["randomised_exposures"]["user_id"].nunique()
+    assert set(rows["truth_clusters"]["cluster"]) == set(items["cluster"])
+    assert rows["users"]["covariates"].map(len).eq(mechanism(world).num_covariates).all()
+    assert len(rows["withholdings"]) > 0
+    assert (rows["truth_attribution"]["ett"] < 0).any()

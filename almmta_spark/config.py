@@ -197,10 +197,16 @@ class ModelConfig:
     outcome_leak: bool = True
     """latent: let Y leak into the proxies (kappa, held at 0 for anchors; without an anchor only what differs from the
     loadings can be fitted, and a leak that is found widens the intervals)."""
+    signal_heads: int = 14
+    """latent: learned heads that stand for the outcome proxies, where those are two or more a head (0: never)."""
+    heads_adversary_weight: float = 30.0
+    """latent: nats that the heads pay for each nat that they tell of adversary_target."""
+    adversary_target: str = "intent"
+    """latent's heads: what they must not tell. `intent`: the intent proxies given touches and covariates;
+    `outcome_residual`: the outcome given them; `outcome`: the outcome, as in the paper (takes the effect away)."""
     adversary_weight: float = 1.0
-    """paper: lambda of the gradient-reversal discriminator, reached by a ramp."""
-    adversary_target: str = "outcome"
-    """paper: what the discriminator reads from the mediator (outcome)."""
+    """paper: lambda of the gradient-reversal discriminator of the outcome, reached by a ramp. The mediator there is a
+    function of touches and covariates, nothing is left of it given them, so it has no other target."""
     upload_content: str = "likelihood"
     """latent: what an upload's content teaches the stimuli: likelihood (a mixture over the journey's touches and own
     taste; how far to trust it is learned), mixture (InfoNCE of the same), plain (InfoNCE of the best match) or off."""
@@ -228,7 +234,10 @@ class ModelConfig:
             _require(getattr(self, name) >= 0, f"model.{name}", ">= 0", getattr(self, name))
         _require(0 <= self.rho_init <= 1, "model.rho_init", "in [0, 1]", self.rho_init)
         _require(self.adversary_weight >= 0, "model.adversary_weight", ">= 0", self.adversary_weight)
-        _require(self.adversary_target in ("outcome",), "model.adversary_target", "outcome", self.adversary_target)
+        targets = ("intent", "outcome", "outcome_residual")
+        _require(self.adversary_target in targets, "model.adversary_target", f"one of {targets}", self.adversary_target)
+        for name in ("signal_heads", "heads_adversary_weight"):
+            _require(getattr(self, name) >= 0, f"model.{name}", ">= 0", getattr(self, name))
         contents = ("likelihood", "mixture", "plain", "off")
         _require(self.upload_content in contents, "model.upload_content", f"one of {contents}", self.upload_content)
         _require(self.balance_weight >= 0, "model.balance_weight", ">= 0", self.balance_weight)

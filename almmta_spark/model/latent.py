@@ -12,14 +12,15 @@ B journeys, L touchpoints, J outcome proxies, K clusters, N pairs of quadrature 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from almmta_spark.config import ModelConfig
 from almmta_spark.example_spec import ExampleSpec
-from almmta_spark.model import initialise, losses
+from almmta_spark.model import initialise, losses, measurement
+from almmta_spark.model.adversary import HeadTeacher
 from almmta_spark.model.batch import Batch
 from almmta_spark.model.contrastive import UploadContent
 from almmta_spark.model.effects import Effects, from_probabilities
@@ -27,6 +28,7 @@ from almmta_spark.model.encoder import Stimuli, StimulusEncoder, cluster_counts
 from almmta_spark.model.exposure import ExposureFactor
 from almmta_spark.model.intent import HiddenIntent
 from almmta_spark.model.leak import OutcomeLeak
+from almmta_spark.model.measurement import FactorEmission, HeadValues, SignalHeads
 from almmta_spark.model.mediator import MediatorMean, SignalEmission
 from almmta_spark.model.outcome import DirectPart, Slope
 from almmta_spark.model.quadrature import GaussHermite, GaussHermiteGrid, full_precision
@@ -46,6 +48,8 @@ class _Journey:
     g0_B: Tensor
     """Everything of the outcome logit beside b m and gamma z: gamma nu is in it."""
     slope_B: Tensor
+    factor_B: Tensor | None
+    """w_hat of the exposure model."""
     exposure_log_B: Tensor | None
 
 
@@ -56,7 +60,13 @@ class LatentModel(nn.Module):
         self.cluster_sd = conf.cluster_sd
         self.encoder = StimulusEncoder(spec, conf)
         self.mediator = MediatorMean(spec, conf)
-        self.proxies = SignalEmission(spec.outcome_proxies)
+        self.teacher = HeadTeacher(spec, conf)
+        self.upload_content = UploadContent(spec, conf) if UploadContent.possible(spec, conf) else None
+        self.heads = SignalHeads(spec, conf.signal_heads) if measurement.uses_heads(spec, conf) else None
+        self.proxies: SignalEmission | FactorEmission = SignalEmission(spec.outcome_proxies)
+        if self.heads is not None:
+            self.proxies = FactorEmission(conf.signal_heads)
+            spec = replace(spec, outcome_proxies=measurement.as_signals(spec, conf.signal_heads))
         self.direct = DirectPart(spec, conf.exposure_factor)
         self.slope = Slope(spec, conf.exposure_factor)
         self.exposure = ExposureFactor(spec, conf.quadrature_nodes) if conf.exposure_factor else None
@@ -64,7 +74,6 @@ class LatentModel(nn.Module):
         self.intent = HiddenIntent(spec, conf.exposure_factor) if has_intent else None
         self.leak = OutcomeLeak(spec) if conf.outcome_leak and spec.outcome_proxies else None
         self.grid = GaussHermiteGrid(conf.quadrature_nodes, conf.intent_nodes if has_intent else 1)
-        self.upload_content = UploadContent(spec, conf) if UploadContent.possible(spec, conf) else None
         self.quadrature = GaussHermite(conf.quadrature_nodes)
         self.served = GaussHermite(SERVED_NODES)
         self.reset_parameters()
@@ -84,8 +93,9 @@ class LatentModel(nn.Module):
     def forward(self, batch: Batch, progress: float = 1.0, weight_B: Tensor | None = None) -> dict[str, Tensor]:
         """Mean loss over the batch's rows, weighed by weight_B (None: all 1), and its terms.
 
-        progress (share of training done) is not used here.
+        progress, the share of training done, is used by item effects and by learned heads.
         """
+        batch, heads = self._measured(batch)
         journey = self._encode(batch, progress)
         with full_precision(batch.age_BL):
             terms = {"nll": losses.mean(self._marginal_nll(journey, batch), weight_B)}
@@ -100,12 +110,16 @@ class LatentModel(nn.Module):
             if self.upload_content is not None:
                 given = (journey.stimuli.positive_BL, self.encoder.embedding(), weight_B)
                 terms[self.upload_content.term] = self.upload_content(batch, *given)
+            if heads is not None:
+                beside = (journey.nu_B,) if journey.factor_B is None else (journey.nu_B, journey.factor_B)
+                terms |= self.teacher.terms(heads, journey.mu_B, beside, batch, progress, weight_B)
         return losses.total(terms)
 
     @torch.no_grad()
     def effects(self, batch: Batch) -> Effects:
         """tau_k = E sig(g0 + b (mu(T) + x) + gamma z) - E sig(g0 + b (mu(T without k) + x) + gamma z), from one
         encoding; x and z are independent N(0, 1), so their sum is one normal of variance b^2 + gamma^2."""
+        batch, _ = self._measured(batch)
         journey = self._encode(batch)
         with full_precision(batch.age_BL):
             deleted_BL = self.mediator(batch.covariates_BD, *journey.stimuli.without_each())
@@ -129,6 +143,14 @@ class LatentModel(nn.Module):
             intent_residual_B=None if self.intent is None else intent_residual_B,
         )
 
+    def _measured(self, batch: Batch) -> tuple[Batch, HeadValues | None]:
+        """The batch with heads, held still, in place of many outcome proxies; and the heads that can learn."""
+        if self.heads is None:
+            return batch, None
+        with full_precision(batch.age_BL):
+            heads: HeadValues = self.heads(batch.outcome_proxies_BJ)
+        return replace(batch, outcome_proxies_BJ=heads.value_BG.detach()), heads
+
     def _encode(self, batch: Batch, progress: float = 1.0) -> _Journey:
         stimuli = self.encoder(batch, progress)
         with full_precision(batch.age_BL):
@@ -138,7 +160,7 @@ class LatentModel(nn.Module):
                 factor_B, exposure_log_B = self.exposure(batch.covariates_BD, counts_BK)
             mu_B = self.mediator(batch.covariates_BD, *stimuli.total())
             nu_B, g0_B, slope_B = self._outcome(batch.covariates_BD, counts_BK, factor_B)
-            return _Journey(stimuli, mu_B, nu_B, g0_B, slope_B, exposure_log_B)
+            return _Journey(stimuli, mu_B, nu_B, g0_B, slope_B, factor_B, exposure_log_B)
 
     def _outcome(
         self, covariates_BD: Tensor, counts_BK: Tensor, factor_B: Tensor | None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 ALL = "parts"
 """Stands for all of them in a list of methods."""
 PLAIN = ("default", "hard")
+RICH = ("rich", "rich_hard")
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,11 @@ class Part:
 
 
 PARTS = (
-    Part("without the second latent, the hidden intent", "latent:hidden_intent=false", (*PLAIN, "leak_w", "w_to_m")),
+    Part(
+        "without the second latent, the hidden intent",
+        "latent:hidden_intent=false",
+        (*PLAIN, "leak_w", "w_to_m", *RICH),
+    ),
     Part("without the leak of the upload into its proxies", "latent:outcome_leak=false", (*PLAIN, "leak_y")),
     Part("without the exposure factor", "latent:exposure_factor=false", PLAIN),
     Part("without the contents of clusters", "latent:content_modulation=false", PLAIN),
@@ -26,6 +31,11 @@ PARTS = (
     Part("without the contents of uploads", "latent:upload_content=off", ("default", "content")),
     Part("contents of uploads by plain InfoNCE", "latent:upload_content=plain", ("default", "content")),
     Part("contents of uploads by InfoNCE of a mixture", "latent:upload_content=mixture", ("default", "content")),
+    Part("with each of many signals read by itself", "latent:signal_heads=0", RICH),
+    Part("heads without an adversary", "latent:heads_adversary_weight=0", RICH),
+    Part("heads with an adversary of the outcome", "latent:adversary_target=outcome", RICH),
+    Part("heads with an adversary of the outcome's residual", "latent:adversary_target=outcome_residual", RICH),
+    Part("neither second latent nor adversary", "latent:heads_adversary_weight=0,hidden_intent=false", RICH),
     Part("with a signed term", "latent:signed=true", ("default", "signed")),
     Part("without the adversary", "paper:adversary_weight=0", (*PLAIN, "leak_y", "leak_w", "rich")),
     Part("without the contrast of matched pairs", "paper:contrastive_weight=0", ("default", "content")),

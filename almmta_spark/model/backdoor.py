@@ -103,4 +103,5 @@ class BackdoorModel(nn.Module):
         }
         if stimuli.pooling_cost_B is not None:
             terms["pooling"] = losses.mean(stimuli.pooling_cost_B, weight_B)
-        return losses.total(terms) | {"effective_sample_share": losses.effective_sample_share(ipw_B)}
+        share = {"effective_sample_share": losses.effective_sample_share(ipw_B)} if self.use_ipw else {}
+        return losses.total(terms) | share

@@ -118,7 +118,8 @@ def _lines(conf: Config, night: Mapping[str, Any]) -> list[str]:
         metrics = pd.DataFrame(night["truth_metrics"]).pivot(index="method", columns="metric", values="value")
         known = [m for m in _AGAINST_TRUTH if m in metrics]
         if known:
-            lines += ["", f"Against the known truth (world {night['world']})", *_table(metrics[known].reset_index())]
+            against = metrics[known].dropna(how="all").reset_index()
+            lines += ["", f"Against the known truth (world {night['world']})", *_table(against)]
     if night["auuc_by_bucket"]:
         auuc = pd.DataFrame(night["auuc_by_bucket"])
         for protocol, figure in (("exact", "auuc_normalised"), ("randomised", "qini"), ("observational", "qini")):

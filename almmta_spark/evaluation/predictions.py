@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from almmta_spark import tables
 from almmta_spark.evaluation.auuc import Row, null_if_nan
 from almmta_spark.evaluation.fixed_point import collect, fixed_sum
 
@@ -62,15 +63,16 @@ def predictions(journey_scores: DataFrame) -> Predictions:
 
 
 def as_scores(predicted: DataFrame, method: str, sample: str) -> DataFrame:
-    """p_outcome and outcome of anything that predicts, with the further columns that predictions() reads."""
-    return predicted.select(
-        "p_outcome",
-        "outcome",
-        F.lit(method).alias("method"),
-        F.lit(sample).alias("sample"),
-        F.lit(0).alias("is_validation"),
-        F.lit(None).cast("double").alias("posterior_mean"),
-    )
+    """p_outcome and outcome of anything that predicts, as rows of journey_scores: what it does not say is null."""
+    said = {
+        "p_outcome": F.col("p_outcome"),
+        "outcome": F.col("outcome"),
+        "method": F.lit(method),
+        "sample": F.lit(sample),
+        "is_validation": F.lit(0),
+    }
+    columns = [said.get(c.name, F.lit(None)).cast(c.type).alias(c.name) for c in tables.JOURNEY_SCORES.columns]
+    return predicted.select(*columns)
 
 
 def upload_auc_rows(found: Predictions) -> Iterator[Row]:

@@ -24,15 +24,18 @@ def upload_auc(found: Found) -> list[str]:
         figures = [found.mean(world, n, m, "upload_auc_randomised") for m in (OWN, best)]
         above_chance = (values[OWN] - 0.5) / (values[best] - 0.5) - 1
         gain = [f"{values[OWN] / values[best] - 1:+.1%}", f"{above_chance:+.1%}"]
-        rows.append(
-            [world, *map(cell, figures), f"`{best}`", *gain, cell(found.mean(world, n, OWN, "upload_auc_logged"))]
-        )
+        possible = found.mean(world, n, "truth", "upload_auc_randomised")
+        gap = f"{possible.value - values[OWN]:+.3f}" if possible else ""
+        logged = found.mean(world, n, OWN, "upload_auc_logged")
+        rows.append([world, *map(cell, figures), f"`{best}`", *gain, cell(possible), gap, cell(logged)])
     if not rows:
         return []
-    head = ["world", f"`{OWN}`, randomised", "best other", "which", "gain", "gain above .5", f"`{OWN}`, logged"]
+    head = ["world", f"`{OWN}`, randomised", "best other", "which", "gain", "gain above .5", "best possible", "gap"]
+    head.append(f"`{OWN}`, logged")
     text = [
         "Under randomised exposure, where reading the hidden intent off what was served does not help; beside it on",
-        "logs, where it does. The gain is relative, of the AUC and of what it has above chance.",
+        "logs, where it does. The gain is relative, of the AUC and of what it has above chance. The best possible is",
+        "what the exact P(Y | do(T), X) scores on the same users.",
     ]
     return ["## Upload AUC", "", *text, "", *table(head, rows)]
 

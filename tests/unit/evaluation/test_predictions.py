@@ -59,6 +59,15 @@ def test_upload_auc_is_scikit_learns_and_of_p_do_on_the_randomised_sample_where_
             assert row["n"] == rows_of.sum()
 
 
+def test_the_truth_scores_as_a_model_would_on_the_randomised_sample(spark, found, scored):
+    rows = (scored["method"] == "backdoor") & (scored["sample"] == "randomised")
+    true = list(zip(scored["p_outcome"][rows].tolist(), scored["outcome"][rows].tolist(), strict=True))
+    said = predictions.as_scores(spark.createDataFrame(true, "p_outcome double, outcome int"), "truth", "randomised")
+    (row,) = predictions.upload_auc_rows(predictions.predictions(said))
+    model = {(r["method"], r["metric"]): r for r in predictions.upload_auc_rows(found)}
+    assert row == {**model["backdoor", "upload_auc_randomised"], "method": "truth"}
+
+
 def test_fits_are_mcfaddens_gain_on_each_half(found, scored):
     fit = predictions.model_fits(found)["latent"]
     of = (scored["method"] == "latent") & (scored["sample"] == "logged")

@@ -284,8 +284,9 @@ ATTRIBUTION = Table(
         _c("touch_ts timestamp | when, UTC"),
         _c("age_hours float | hours before index_ts"),
         _c("removal_effect double | E[Y - Y(T without k) | T, X], signed"),
-        _n("removal_effect_lower double | null until computed"),
-        _n("removal_effect_upper double | null until computed"),
+        _n("removal_effect_lower double | of the evaluation.interval interval (causal/jackknife); null: no ensemble"),
+        _n("removal_effect_upper double | its other end"),
+        _n("removal_effect_members array<float> | by each fit of the ensemble, those that saw the user too"),
         _n("removal_effect_ate double | the same at E[Y | m, T', X], mean over T' given X (ATE-X); null: no such"),
         _c("credit double | max(removal_effect, 0)"),
         _c("attribution_share double | credit / sum of the journey's credit; 0 where all are 0"),
@@ -301,7 +302,7 @@ ATTRIBUTION = Table(
 
 def _rollup(name: str, key: str, kind: str) -> Table:
     intervals = tuple(
-        _n(f"{figure}_{side} double | null until computed")
+        _n(f"{figure}_{side} double | of the interval, from the sums of each fit of the ensemble; null: no ensemble")
         for figure in ("removal_effect_sum", "removal_effect_mean", "credit_sum", "efficiency")
         for side in ("lower", "upper")
     )

@@ -21,14 +21,14 @@ from jobs.ingest import users_not_after
 
 
 def run(night: runner.Night) -> None:
-    conf = night.conf.attribution
+    conf, level = night.conf.attribution, night.conf.evaluation.interval
     journeys, propensities = night.read(tables.JOURNEYS), night.read(tables.PROPENSITIES)
     items = night.read(tables.ITEM_CLUSTERS)
     drawn = randomised_journeys(night)
     rows, scores, cached = [], [], []
     for variant in night.conf.training.variants:
         model = inference.read_model(night.spark, night.model_folder(variant))
-        scored = inference.score(journeys, propensities, items, model, conf).persist()
+        scored = inference.score(journeys, propensities, items, model, conf, level).persist()
         cached.append(scored)
         rows.append(inference.attribution_rows(scored))
         scores.append(inference.journey_scores(scored))

@@ -23,7 +23,7 @@ POOLED = (tables.ATTRIBUTION, tables.JOURNEYS, tables.PROPENSITIES, tables.JOURN
 
 def run(night: runner.Night) -> None:
     attribution = night.read(tables.ATTRIBUTION)
-    for table, rows in stage.rollups(attribution):
+    for table, rows in stage.rollups(attribution, night.conf):
         night.write(rows, table)
     manifests = {m["stage"]: m for m in runner.manifests(night.spark, night.conf, night.ds)}
     trained = manifests.get("train", {}).get("notes", {})

@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "importers": {*SPARK_BASE},
     "model": {"config", "example_spec"},
     "training": {"config", "example_spec", "tables", "model"},
-    "inference": {*SPARK_BASE, "model", "examples"},
+    "inference": {*SPARK_BASE, "model", "examples", "causal"},
     "baselines": {*SPARK_BASE, "causal"},
     "evaluation": {*SPARK_BASE, "causal"},
     **{name: {*SPARK_BASE, *DATA, "causal"} for name in DATA},

@@ -39,7 +39,7 @@ def attribution(journeys: DataFrame, propensities: DataFrame, claims: Sequence[C
         .select("*", F.posexplode("effect").alias("position", "removal_effect"))
         .withColumn("touch", F.get("touches", F.col("position")))
     )
-    credit, unknown_value = F.greatest("removal_effect", F.lit(0.0)), F.lit(None).cast("double")
+    credit = F.greatest("removal_effect", F.lit(0.0))
     columns = {f: F.col(f"touch.{f}") for f in ("touch_id", "item_id", "author_id", "cluster", "touch_ts", "age_hours")}
     columns |= {
         "credit": credit,
@@ -47,6 +47,7 @@ def attribution(journeys: DataFrame, propensities: DataFrame, claims: Sequence[C
         "propensity_bucket": F.element_at("buckets", F.col("touch.cluster")),
     }
     known = {"journey_id", "user_id", "outcome", "method", "model_version", "removal_effect"}
+    columns |= {name: F.col(name) for name in known}
     return exploded.select(
-        *[columns.get(c, F.col(c) if c in known else unknown_value).alias(c) for c in tables.ATTRIBUTION.column_names]
+        *[columns.get(c.name, F.lit(None).cast(c.type)).alias(c.name) for c in tables.ATTRIBUTION.columns]
     )

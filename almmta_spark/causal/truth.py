@@ -88,6 +88,25 @@ def null_share(estimate_N: ArrayLike, active_N: ArrayLike) -> float:
     return _ratio(size[~active].mean(), size[active].mean())
 
 
+def interval_metrics(
+    estimate_N: ArrayLike, half_width_N: ArrayLike, truth_N: ArrayLike, level: float, suffix: str = ""
+) -> dict[str, float]:
+    """Of intervals estimate +- half_width, by name + suffix ("_cluster", "_item" for groups' means):
+
+    interval_coverage: share that holds the truth; interval_width: mean half-width / RMS(truth); interval_width_oracle:
+    the half-width / RMS(truth) that one width for all, chosen with the truth at hand, would need for `level` coverage.
+    """
+    estimate, half = np.asarray(estimate_N, float), np.asarray(half_width_N, float)
+    truth = np.asarray(truth_N, float)
+    error, size = np.abs(estimate - truth), np.sqrt(np.mean(truth**2)) if truth.size else 0.0
+    found = {
+        "interval_coverage": float(np.mean(error <= half)) if truth.size else float("nan"),
+        "interval_width": _ratio(np.mean(half), size) if truth.size else float("nan"),
+        "interval_width_oracle": _ratio(np.quantile(error, level), size) if truth.size else float("nan"),
+    }
+    return {name + suffix: value for name, value in found.items()}
+
+
 def against_truth(
     estimate_N: ArrayLike, truth_N: ArrayLike, journey_N: ArrayLike, suffix: str = ""
 ) -> dict[str, float]:

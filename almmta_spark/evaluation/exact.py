@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from almmta_spark.causal import jackknife
 from almmta_spark.causal import truth as errors
 from almmta_spark.causal.ratio import ratio
+from almmta_spark.config import Config, EnsembleConfig
 from almmta_spark.evaluation.auuc import Row, Scores, null_if_nan
-from almmta_spark.evaluation.fixed_point import collect
+from almmta_spark.evaluation.fixed_point import collect, fixed_sum
 from almmta_spark.evaluation.grouped import same_keys
+from almmta_spark.evaluation.rollups import member_sums
 
 MAX_TOUCHES = 250_000
 """Touches of the sample on the driver: the error of a metric there is far below that of another fit."""
@@ -35,27 +38,31 @@ class TruthSample:
     estimate_N: Mapping[str, NDArray[np.float64]]
     estimate_ate_N: Mapping[str, NDArray[np.float64]]
     """Of the ATE-X: removal_effect_ate, or removal_effect of a method without one."""
+    half_width_N: Mapping[str, NDArray[np.float64]]
+    """Of the intervals about `estimate_N`, of the methods that have some."""
 
 
-def truth_sample(attribution: DataFrame, truth: DataFrame, methods: Sequence[str], seed: int) -> TruthSample:
-    """Exact effects beside each method's estimates: all users of truth_attribution, or a hash sample of them.
-
-    Cost: a count of truth, one join of attribution with it. Collects at most about MAX_TOUCHES rows a method. Whole
-    users are taken or left, so journeys are whole.
-    """
+def sampled_truth(truth: DataFrame, seed: int) -> DataFrame:
+    """All users of truth_attribution, or a hash sample with about MAX_TOUCHES touches. Whole users are taken or left,
+    so journeys are whole. Cost: a count of truth."""
     share = min(1.0, MAX_TOUCHES / max(truth.count(), 1))
     draw = F.pmod(F.xxhash64(F.lit(seed), F.lit("truth"), "user_id"), F.lit(_SHARES))
-    sampled = truth.where(draw < F.lit(math.ceil(share * _SHARES)))
+    return truth.where(draw < F.lit(math.ceil(share * _SHARES)))
+
+
+def truth_sample(attribution: DataFrame, sampled: DataFrame, methods: Sequence[str]) -> TruthSample:
+    """Exact effects (sampled_truth) beside each method's estimates.
+
+    Cost: one join of attribution with the sample. Collects at most about MAX_TOUCHES rows a method.
+    """
     of_method = F.array_position(F.array(*[F.lit(m) for m in methods]), F.col("method")).alias("method")
     joined = attribution.where(F.col("method").isin(*methods)).join(
-        sampled, same_keys(attribution, truth, "user_id", "touch_id")
+        sampled, same_keys(attribution, sampled, "user_id", "touch_id")
     )
     ate = F.coalesce("removal_effect_ate", "removal_effect").alias("removal_effect_ate")
-    found = collect(
-        joined.select(
-            "journey_id", "touch_id", "cluster", "propensity_bucket", of_method, "removal_effect", ate, "ett", "ate_x"
-        )
-    )
+    half = ((F.col("removal_effect_upper") - F.col("removal_effect_lower")) / 2).alias("half_width")
+    touch = ("journey_id", "touch_id", "cluster", "propensity_bucket")
+    found = collect(joined.select(*touch, of_method, "removal_effect", ate, half, "ett", "ate_x"))
     order = np.lexsort((found["touch_id"], found["journey_id"], found["method"]))
     rows = {name: values[order].reshape(len(methods), -1) for name, values in found.items()}
     assert (rows["touch_id"] == rows["touch_id"][0]).all(), "methods hold different touches"
@@ -67,7 +74,70 @@ def truth_sample(attribution: DataFrame, truth: DataFrame, methods: Sequence[str
         rows["ate_x"][0],
         {m: rows["removal_effect"][i] for i, m in enumerate(methods)},
         {m: rows["removal_effect_ate"][i] for i, m in enumerate(methods)},
+        {m: rows["half_width"][i] for i, m in enumerate(methods) if not np.isnan(rows["half_width"][i]).any()},
     )
+
+
+@dataclass(frozen=True)
+class ItemSums:
+    """Sums over the sampled touches of each of I items, of one method with M fits."""
+
+    item_I: NDArray[np.int64]
+    cluster_I: NDArray[np.int64]
+    touches_I: NDArray[np.int64]
+    ett_I: NDArray[np.float64]
+    effect_I: NDArray[np.float64]
+    member_MI: NDArray[np.float64]
+
+
+def item_sums(
+    attribution: DataFrame, sampled: DataFrame, methods: Sequence[str], plan: EnsembleConfig
+) -> Mapping[str, ItemSums]:
+    """Of the methods that have intervals. Cost: one join of attribution with the sample; an item's row each collected,
+    at most about MAX_TOUCHES a method."""
+    joined = attribution.where(F.col("method").isin(*methods)).join(
+        sampled, same_keys(attribution, sampled, "user_id", "touch_id")
+    )
+    sums = joined.groupBy("method", "item_id", "cluster").agg(
+        F.count(F.lit(1)).alias("touches"),
+        fixed_sum(F.col("ett")).alias("ett"),
+        fixed_sum(F.col("removal_effect")).alias("effect"),
+        *member_sums(plan, "member", lambda value: value),
+    )
+    found = collect(sums.orderBy("method", "item_id"))
+    of = {m: {name: values[found["method"] == m] for name, values in found.items()} for m in methods}
+    return {
+        method: ItemSums(
+            rows["item_id"],
+            rows["cluster"],
+            rows["touches"],
+            rows["ett"],
+            rows["effect"],
+            np.stack([rows[f"member_{m}"] for m in range(plan.members)]),
+        )
+        for method, rows in of.items()
+    }
+
+
+def group_interval_rows(sums: Mapping[str, ItemSums], conf: Config) -> Iterator[Row]:
+    """Coverage and width of the intervals about clusters' and items' mean effects, as attribution_by_* has them.
+
+    Over groups with evaluation.min_group_rows sampled touches, each counting once.
+    """
+    plan, level = conf.training.ensemble, conf.evaluation.interval
+    for method, items in sums.items():
+        for suffix, group_I in (("_cluster", items.cluster_I), ("_item", items.item_I)):
+            _, position = np.unique(group_I, return_inverse=True)
+            touches_G = np.bincount(position, weights=items.touches_I)
+            kept = touches_G >= conf.evaluation.min_group_rows
+            effect_G, ett_G, *members_G = (
+                (np.bincount(position, weights=values) / touches_G)[kept]
+                for values in (items.effect_I, items.ett_I, *items.member_MI)
+            )
+            half_G = jackknife.half_width(members_G, plan.folds, level)
+            metrics = errors.interval_metrics(effect_G, half_G, ett_G, level, suffix)
+            for metric, value in metrics.items():
+                yield {"method": method, "metric": metric, "value": null_if_nan(value), "n": int(kept.sum())}
 
 
 def group_scores(sample: TruthSample, found: Scores) -> NDArray[np.float64]:
@@ -78,14 +148,17 @@ def group_scores(sample: TruthSample, found: Scores) -> NDArray[np.float64]:
     return ratio(total, count)
 
 
-def truth_metric_rows(sample: TruthSample, null_clusters: NDArray[Any] | None) -> Iterator[Row]:
-    """Every metric of METHOD.md section 6 for every method; null_clusters: those of strength 0, where known."""
+def truth_metric_rows(sample: TruthSample, null_clusters: NDArray[Any] | None, level: float) -> Iterator[Row]:
+    """Every metric of METHOD.md section 6 for every method; null_clusters: those of strength 0, where known; level:
+    that of the intervals, where a method has some."""
     for method, estimate in sample.estimate_N.items():
         metrics = errors.against_truth(estimate, sample.ett_N, sample.journey_N)
         ate = sample.estimate_ate_N[method]
         metrics |= errors.against_truth(ate, sample.ate_x_N, sample.journey_N, suffix="_ate")
         if null_clusters is not None:
             metrics["null_share"] = errors.null_share(estimate, ~np.isin(sample.cluster_N, null_clusters))
+        if method in sample.half_width_N:
+            metrics |= errors.interval_metrics(estimate, sample.half_width_N[method], sample.ett_N, level)
         for metric, value in metrics.items():
             yield {"method": method, "metric": metric, "value": null_if_nan(value), "n": len(estimate)}
 

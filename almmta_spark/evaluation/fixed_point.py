@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 
 _SCALE = 40
 _LOW_BITS = 20
+_NARROW_SCALE = 30
 
 
 def fixed_sum(value: Column) -> Column:
@@ -24,6 +25,13 @@ def fixed_sum(value: Column) -> Column:
     high = F.coalesce(F.sum(F.shiftright(units, _LOW_BITS)), F.lit(0))
     low = F.coalesce(F.sum(units.bitwiseAND(F.lit(2**_LOW_BITS - 1))), F.lit(0))
     return high * F.lit(2.0 ** (_LOW_BITS - _SCALE)) + low * F.lit(2.0**-_SCALE)
+
+
+def narrow_sum(value: Column) -> Column:
+    """The same in one long, for many sums at once: terms rounded to 2^-30, 2^33 of them of up to 1 fit."""
+    return F.coalesce(F.sum(F.rint(value * F.lit(float(2**_NARROW_SCALE))).cast("bigint")), F.lit(0)) * F.lit(
+        2.0**-_NARROW_SCALE
+    )
 
 
 def collect(aggregated: DataFrame) -> Mapping[str, NDArray[Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,7 +93,7 @@ def evaluate(
 
     row_counts: (rejected, all) rows per input table; history: epochs of each trained model, for the training curves;
     claims: mean |removal_effect| of the night's own model, then of its placebos.
-    Cost: two scans of attribution and two joins with truth_attribution, one explosion of propensities to journeys x
+    Cost: two scans of attribution and three joins with truth_attribution, one explosion of propensities to journeys x
     clusters rows (twice, aggregated in place), two scans of journey_scores, one of them joined with journeys. On the
     driver: groups x NUM_CELLS sums a protocol, and at most exact.MAX_TOUCHES touches a method where there is truth.
     """
@@ -113,7 +113,7 @@ def evaluate(
             methods[auuc.TRUTH_METHOD] = exact.group_scores(sample, found)
         uplift_rows += auuc.grouped_rows(scored, measured, methods, conf.evaluation.interval)
         auuc_rows += auuc.auuc_rows(scored, measured, methods, conf.evaluation.interval)
-    truth_rows = [] if sample is None else list(exact.truth_metric_rows(sample, _null_clusters(inputs)))
+    truth_rows = [] if sample is None else list(_truth_rows(inputs, sample, conf))
     checks += [
         *diagnostics.coverage_checks(found.partial),
         *diagnostics.overlap_checks(lying.buckets),
@@ -143,9 +143,10 @@ def _best_upload_auc(inputs: Inputs) -> list[Row]:
     return list(predictions.upload_auc_rows(predictions.predictions(best)))
 
 
-def rollups(attribution: DataFrame) -> list[tuple[Table, DataFrame]]:
+def rollups(attribution: DataFrame, conf: Config) -> list[tuple[Table, DataFrame]]:
     """attribution_by_item, _by_author and _by_cluster of one night's attribution."""
-    return [(table, rollup(attribution, table)) for table in tables.ROLLUPS]
+    plan, level = conf.training.ensemble, conf.evaluation.interval
+    return [(table, rollup(attribution, table, plan, level)) for table in tables.ROLLUPS]
 
 
 def to_frame(spark: SparkSession, table: Table, rows: Iterable[Row]) -> DataFrame:
@@ -207,7 +208,16 @@ def _experiment(
 def _truth_sample(inputs: Inputs, found: auuc.Scores, conf: Config) -> exact.TruthSample | None:
     if inputs.truth is None:
         return None
-    return exact.truth_sample(inputs.attribution, inputs.truth, list(found.by_method), conf.seed)
+    sampled = exact.sampled_truth(inputs.truth, conf.seed)
+    return exact.truth_sample(inputs.attribution, sampled, list(found.by_method))
+
+
+def _truth_rows(inputs: Inputs, sample: exact.TruthSample, conf: Config) -> Iterator[Row]:
+    yield from exact.truth_metric_rows(sample, _null_clusters(inputs), conf.evaluation.interval)
+    if sample.half_width_N and inputs.truth is not None:
+        sampled, methods = exact.sampled_truth(inputs.truth, conf.seed), sorted(sample.half_width_N)
+        sums = exact.item_sums(inputs.attribution, sampled, methods, conf.training.ensemble)
+        yield from exact.group_interval_rows(sums, conf)
 
 
 def _null_clusters(inputs: Inputs) -> NDArray[Any] | None:

@@ -53,20 +53,25 @@ def _bytes(spark: SparkSession, url: str) -> bytes:
 
 
 def score(
-    journeys: DataFrame, propensities: DataFrame, items: DataFrame, model: FittedModel, conf: AttributionConfig
+    journeys: DataFrame,
+    propensities: DataFrame,
+    items: DataFrame,
+    model: FittedModel,
+    conf: AttributionConfig,
+    level: float = 0.95,
 ) -> DataFrame:
     """One row a journey: its touches and, in the same order, what each one's deletion does. Persisted by the caller.
 
     Columns: journey_id, user_id, outcome, is_validation, touches, the columns of udf.SCHEMA, method, model_version.
+    level: of the intervals.
     Rows are spread by journey_id over a number of tasks that follows from their number alone, and sorted in each, so
     the model sees the same batches on every cluster. Cost: a count and two scans of journeys, three shuffles by
     journey_id (the one before the model into num_tasks), one pass of the model.
     """
     spark = journeys.sparkSession
-    # No effect reads the outcome, leak_gain does.
-    rows = features(journeys, propensities, items, model.spec).drop("user_id")
+    rows = features(journeys, propensities, items, model.spec)  # no effect reads the outcome, leak_gain does
     tasks = num_tasks(journeys.count(), conf.rows_per_batch)
-    scorer = udf.Scorer(spark.sparkContext.broadcast(model.files), model.version, conf.rows_per_batch)
+    scorer = udf.Scorer(spark.sparkContext.broadcast(model.files), model.version, conf.rows_per_batch, level)
     # A key of its own: Spark drops a repartition by what a join has partitioned already, and then merges partitions.
     spread = rows.repartition(tasks, F.xxhash64(F.lit("score"), F.col("journey_id")))
     scores = spread.sortWithinPartitions("journey_id").mapInArrow(scorer, udf.SCHEMA)
@@ -115,8 +120,9 @@ def attribution_rows(scored: DataFrame) -> DataFrame:
     values = {f: F.col(f"touch.{f}") for f in ("touch_id", "item_id", "author_id", "cluster", "touch_ts", "age_hours")}
     values |= {
         "removal_effect": removal_effect,
-        "removal_effect_lower": F.lit(None).cast("double"),
-        "removal_effect_upper": F.lit(None).cast("double"),
+        "removal_effect_lower": _at("removal_effect_lower"),
+        "removal_effect_upper": _at("removal_effect_upper"),
+        "removal_effect_members": _at("removal_effect_members"),
         "removal_effect_ate": _at("removal_effect_ate"),
         "credit": credit,
         "attribution_share": F.when(total > 0, credit / total).otherwise(F.lit(0.0)),

@@ -1,6 +1,6 @@
 """Deletion effects of a batch of feature rows, from columns to columns. Imported where torch is, on the executors.
 
-B journeys, L touchpoints (padded length of the batch's lists).
+B journeys, L touchpoints (padded length of the batch's lists), M members of an ensemble.
 """
 
 from __future__ import annotations
@@ -12,24 +12,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from almmta_spark.causal import jackknife
 from almmta_spark.example_spec import ExampleSpec
 from almmta_spark.model import Batch, Effects
+from almmta_spark.model.ensemble import Ensemble
 
 PIECES = ("p_do", "mu", "g0", "slope", "posterior_mean", "intent_residual", "leak_gain")
 """What evaluation needs beside the effects; NaN where a variant has no such piece."""
 
 
 def deletion_effects(
-    model: nn.Module, spec: ExampleSpec, columns: Mapping[str, NDArray]
+    model: nn.Module, spec: ExampleSpec, columns: Mapping[str, NDArray], level: float = 0.95
 ) -> dict[str, NDArray[np.float64]]:
-    """p_outcome and PIECES [B]; removal_effect, removal_effect_ate (NaN where a variant has none) and
-    p_outcome_deleted [B, L]; L is the batch's longest journey.
+    """p_outcome and PIECES [B]; removal_effect, removal_effect_lower and _upper, removal_effect_ate (NaN where a
+    variant has none) and p_outcome_deleted [B, L]; removal_effect_members [B, L, M] (M = 0 of a single model).
+    L is the batch's longest journey.
 
     columns are named as in training_examples, lists stacked to [B, length]. All deletions of a journey come from one
-    encoding of it. A score that is not finite is a ValueError: such a model must not speak.
+    encoding of it. An ensemble's members are silent about users they learned from: those of columns with
+    is_validation = 0 outside their fold; without that column nobody was learned from. level: of the interval. A score
+    that is not finite is a ValueError: such a model must not speak.
     """
+    batch = Batch.from_columns(columns, spec)
+    arguments = (batch, _learned_from(columns)) if isinstance(model, Ensemble) else (batch,)
     with torch.inference_mode():
-        effects: Effects = model.effects(Batch.from_columns(columns, spec))  # type: ignore[operator]
+        effects: Effects = model.effects(*arguments)  # type: ignore[operator]
     scores = {
         "p_outcome": _doubles(effects.p_outcome_B),
         "removal_effect": _doubles(effects.removal_effect_BL),
@@ -41,7 +48,23 @@ def deletion_effects(
     known = {name: _doubles(value) for name, (value, _) in optional.items() if value is not None}
     _refuse_non_finite(known)
     unknown = {name: np.full(like.shape, np.nan) for name, (value, like) in optional.items() if value is None}
-    return scores | known | unknown
+    return scores | known | unknown | _intervals(effects, model, level)
+
+
+def _learned_from(columns: Mapping[str, NDArray]) -> Tensor | None:
+    return torch.from_numpy(columns["is_validation"] == 0) if "is_validation" in columns else None
+
+
+def _intervals(effects: Effects, model: nn.Module, level: float) -> dict[str, NDArray[np.float64]]:
+    """What the members' differences say; their effects themselves as float32, as they were computed."""
+    effect_BL = _doubles(effects.removal_effect_BL)
+    if effects.member_MBL is None or not isinstance(model, Ensemble):
+        unknown = dict.fromkeys(("removal_effect_lower", "removal_effect_upper"), np.full(effect_BL.shape, np.nan))
+        return unknown | {"removal_effect_members": np.empty((*effect_BL.shape, 0))}
+    half_BL = jackknife.half_width(_doubles(effects.member_MBL), model.plan.folds, level)
+    scores = {"removal_effect_lower": effect_BL - half_BL, "removal_effect_upper": effect_BL + half_BL}
+    _refuse_non_finite(scores)
+    return scores | {"removal_effect_members": np.moveaxis(effects.member_MBL.cpu().numpy(), 0, -1)}
 
 
 def _doubles(values: Tensor) -> NDArray[np.float64]:

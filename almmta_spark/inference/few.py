@@ -44,8 +44,7 @@ class FewJourneys:
     def _columns_for(self, spec: ExampleSpec) -> dict[str, NDArray]:
         key = spec.to_json()
         if key not in self._columns:
-            rows = features(self.journeys, self.propensities, self.items, spec).drop("user_id")
-            found = udf.columns(rows.toArrow())
+            found = udf.columns(features(self.journeys, self.propensities, self.items, spec).toArrow())
             order = np.argsort(found["journey_id"], kind="stable")
             self._columns[key] = {name: values[order] for name, values in found.items()}
         return self._columns[key]

@@ -1,7 +1,9 @@
 """The registered model: journeys in, deletion effects out. MLflow runs this file as code, so no pickle is stored.
 
-Input columns: covariates (raw X), cluster (of each touch, oldest first), age_hours (of each touch). Output: p_outcome
-and one removal_effect a touch. Raises ValueError for a cluster the model was not trained on or lists of unequal length.
+Input columns: covariates (raw X), cluster (of each touch, oldest first), age_hours (of each touch), and where known
+user_id: fits of an ensemble that learned from the user are then silent, as in the attribution table. Output: p_outcome
+and, a value a touch, removal_effect and the ends of its 95 % interval (NaN without an ensemble). Raises ValueError for
+a cluster the model was not trained on or lists of unequal length.
 """
 
 from __future__ import annotations
@@ -23,14 +25,15 @@ class AttributionModel(PythonModel):
         self.model_, self.spec_, self.info_ = saved.load(context.artifacts["model"])
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        from almmta_spark.model import Batch, Effects
+        from almmta_spark.inference.deletion import deletion_effects
 
-        batch = Batch.from_columns(self._columns(model_input), self.spec_)
-        effects: Effects = self.model_.effects(batch)  # type: ignore[operator]
+        scores = deletion_effects(self.model_, self.spec_, self._columns(model_input))
         touches = [len(c) for c in model_input["cluster"]]
-        effect_BL = effects.removal_effect_BL.double().numpy()
-        per_touch = [effect_BL[row, :count].tolist() for row, count in enumerate(touches)]
-        return pd.DataFrame({"p_outcome": effects.p_outcome_B.double().numpy(), "removal_effect": per_touch})
+        per_touch = {
+            name: [scores[name][row, :count].tolist() for row, count in enumerate(touches)]
+            for name in ("removal_effect", "removal_effect_lower", "removal_effect_upper")
+        }
+        return pd.DataFrame({"p_outcome": scores["p_outcome"], **per_touch})
 
     def _columns(self, journeys: pd.DataFrame) -> dict[str, np.ndarray]:
         """The training_examples columns a model needs, from what a caller has."""
@@ -56,7 +59,10 @@ class AttributionModel(PythonModel):
             counts[row] = len(clusters)
             cluster_BL[row, : len(clusters)] = [index_of[int(c)] for c in clusters]
             age_BL[row, : len(ages)] = ages
-        return {
+        known = {}
+        if "user_id" in journeys:
+            known = {"user_id": journeys["user_id"].to_numpy(np.int64), "is_validation": np.zeros(rows, np.int64)}
+        return known | {
             "journey_id": np.arange(rows),
             "covariates": standard_BD.astype(np.float32),
             "num_touches": counts,

@@ -21,13 +21,21 @@ if TYPE_CHECKING:
 
 PASSED_ON = ("journey_id", "num_touches", "propensity_bucket")
 JOURNEY_VALUES = ("p_outcome", "p_do", "mu", "g0", "slope", "posterior_mean", "intent_residual", "leak_gain")
-TOUCH_VALUES = ("removal_effect", "removal_effect_ate", "p_outcome_deleted")
+TOUCH_VALUES = (
+    "removal_effect",
+    "removal_effect_lower",
+    "removal_effect_upper",
+    "removal_effect_ate",
+    "p_outcome_deleted",
+)
 SCHEMA = (
     "journey_id bigint, num_touches int, propensity_bucket array<int>, p_outcome double, p_do double, mu double, "
     "g0 double, slope double, posterior_mean double, intent_residual double, leak_gain double, "
-    "removal_effect array<double>, removal_effect_ate array<double>, p_outcome_deleted array<double>"
+    "removal_effect array<double>, removal_effect_lower array<double>, removal_effect_upper array<double>, "
+    "removal_effect_ate array<double>, p_outcome_deleted array<double>, removal_effect_members array<array<float>>"
 )
-"""What a Scorer yields: journey values, and one value a touch, oldest first."""
+"""What a Scorer yields: journey values, and one value a touch, oldest first; one list a touch of an ensemble's members'
+effects, null of a single model."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,8 @@ class Scorer:
     version: str
     """The model's digest: what a worker remembers it by."""
     rows_per_batch: int
+    level: float = 0.95
+    """Of the intervals."""
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for rows in fixed_batches(batches, self.rows_per_batch):
@@ -48,10 +58,11 @@ class Scorer:
         from almmta_spark.inference.deletion import deletion_effects
 
         model, spec = _loaded(self.version, self.files)
-        scores: dict[str, NDArray] = deletion_effects(model, spec, columns(rows))
+        scores: dict[str, NDArray] = deletion_effects(model, spec, columns(rows), self.level)
         counts_B = rows["num_touches"].to_numpy()
         one_each = {n: pa.array(scores[n], from_pandas=True) for n in JOURNEY_VALUES}
         lists = {n: ragged(scores[n], counts_B) for n in TOUCH_VALUES}
+        lists["removal_effect_members"] = ragged_lists(scores["removal_effect_members"], counts_B)
         passed = {name: rows[name].combine_chunks() for name in PASSED_ON}
         return pa.RecordBatch.from_pydict(passed | one_each | lists)
 
@@ -88,6 +99,19 @@ def ragged(values_BL: NDArray, counts_B: NDArray) -> pa.ListArray:
     real_BL = np.arange(values_BL.shape[1]) < counts_B[:, None]
     offsets = np.concatenate([[0], np.cumsum(counts_B)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values_BL[real_BL], from_pandas=True))
+
+
+def ragged_lists(values_BLM: NDArray, counts_B: NDArray) -> pa.Array:
+    """Row b's first counts_B[b] lists of M float32 values; null where M is 0."""
+    num_members = values_BLM.shape[2]
+    kind = pa.list_(pa.list_(pa.float32()))
+    if not num_members:
+        return pa.nulls(len(counts_B), kind)
+    values = values_BLM[np.arange(values_BLM.shape[1]) < counts_B[:, None]]
+    inner = np.arange(0, values.size + 1, num_members, dtype=np.int32)
+    lists = pa.ListArray.from_arrays(pa.array(inner), pa.array(values.reshape(-1), pa.float32()))
+    offsets = np.concatenate([[0], np.cumsum(counts_B)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), lists)
 
 
 _MODELS: dict[str, tuple[Any, Any]] = {}

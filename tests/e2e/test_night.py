@@ -104,15 +104,16 @@ def test_the_candidate_model_says_what_the_table_says(client, spark, night, attr
     model = mlflow.pyfunc.load_model("models:/almmta_test@candidate")
     journey = spark_tables.read(spark, night, tables.JOURNEYS, DS).where("size(touches) >= 3").first()
     raw = {
+        "user_id": [journey.user_id],
         "covariates": [list(map(float, journey.covariates))],
         "cluster": [[t.cluster for t in journey.touches]],
         "age_hours": [[float(t.age_hours) for t in journey.touches]],
     }
     served = model.predict(pd.DataFrame(raw))
     rows = attribution[(attribution.journey_id == journey.journey_id) & (attribution.method == "latent")]
-    table = rows.set_index("touch_id").removal_effect
-    expected = [table[t.touch_id] for t in journey.touches]
-    assert np.allclose(served["removal_effect"].iloc[0], expected, atol=1e-5)
+    for name in ("removal_effect", "removal_effect_lower", "removal_effect_upper"):
+        expected = rows.set_index("touch_id")[name][[t.touch_id for t in journey.touches]]
+        assert np.allclose(served[name].iloc[0], expected, atol=1e-5)
 
 
 # ---- one user, from raw rows to attribution rows, as the golden files and the README show it ------------------------

@@ -15,9 +15,11 @@ from scipy.stats import rankdata
 from almmta_spark.config import ModelConfig, PairsConfig, TrainingConfig
 from almmta_spark.example_spec import ExampleSpec, Signal
 from almmta_spark.examples.spec import centred_contents
-from almmta_spark.model import Batch, build
+from almmta_spark.model import Batch, ensemble
+from almmta_spark.model.ensemble import Ensemble
 from almmta_spark.simulator import draws, records, truth
 from almmta_spark.simulator.world import World
+from almmta_spark.training.optimiser import clip_gradients
 
 PAIRS = PairsConfig()
 
@@ -144,8 +146,10 @@ class Fit:
 
 
 def fit(night: Night, variant: str, conf: ModelConfig, training: TrainingConfig, seed: int = 0) -> Fit:
-    """AdamW, OneCycle, clipping, and the exponential moving average of the second half."""
-    model = build(variant, night.spec, conf)
+    """AdamW, OneCycle, clipping, and the exponential moving average of the second half; an ensemble where
+    training.ensemble has the variant."""
+    model = ensemble.build(variant, night.spec, conf, training.ensemble, seed)
+    num_members = model.plan.members if isinstance(model, Ensemble) else None
     model.reset_parameters(torch.Generator().manual_seed(seed))
     rates = {"dense": training.dense_lr, "sparse": training.sparse_lr, "leak": training.leak_lr}
     groups = [
@@ -168,8 +172,8 @@ def fit(night: Night, variant: str, conf: ModelConfig, training: TrainingConfig,
             batch = take(everything, order[start : start + training.batch_size])
             loss = model(batch, progress=step / steps)["loss"]
             optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
+            (loss * (num_members or 1)).backward()
+            clip_gradients(list(model.parameters()), training.clip_norm, num_members)
             optimiser.step()
             schedule.step()
             step += 1
@@ -214,6 +218,16 @@ def estimated_effects(model: torch.nn.Module, night: Night, rows_per_batch: int 
     everything = Batch.from_columns(night.columns, night.spec)
     parts = torch.arange(night.spec.num_training).split(rows_per_batch)
     return torch.cat([model.effects(take(everything, index)).removal_effect_BL for index in parts]).numpy()
+
+
+def members_effects(model: Ensemble, night: Night, rows_per_batch: int = 4096) -> tuple[np.ndarray, np.ndarray]:
+    """[rows, L] effects by the fits that did not see the journey, and [members, rows, L] by each."""
+    everything = Batch.from_columns(night.columns, night.spec)
+    found = [
+        model.effects(take(everything, index), torch.ones(len(index), dtype=torch.bool))
+        for index in torch.arange(night.spec.num_training).split(rows_per_batch)
+    ]
+    return torch.cat([e.removal_effect_BL for e in found]).numpy(), torch.cat([e.member_MBL for e in found], 1).numpy()
 
 
 def score(estimate: np.ndarray, night: Night) -> Scores:

@@ -88,3 +88,12 @@ def test_every_metric_is_there_under_its_suffix():
             "relative_rmse",
         )
     }
+
+
+def test_coverage_and_width_of_intervals_and_the_one_width_that_would_do():
+    truth_N, estimate_N, half_N = [1.0, 1.0, -1.0, 1.0], [1.5, 1.0, -1.1, 3.0], [0.4, 0.0, 0.2, 2.0]
+    found = truth.interval_metrics(estimate_N, half_N, truth_N, 0.5, "_item")
+    assert found["interval_coverage_item"] == 0.75
+    assert found["interval_width_item"] == pytest.approx(0.65)
+    assert found["interval_width_oracle_item"] == pytest.approx(0.3)
+    assert all(np.isnan(v) for v in truth.interval_metrics([], [], [], 0.95).values())

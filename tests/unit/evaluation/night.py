@@ -13,12 +13,15 @@ from pyspark.sql import functions as F
 from almmta_spark import tables
 from almmta_spark.baselines import heuristics
 from almmta_spark.baselines import rows as baselines
+from almmta_spark.causal import jackknife
+from almmta_spark.config import EnsembleConfig
 from almmta_spark.evaluation.stage import Inputs
 
 DS = "2026-01-15"
 INDEX_TS = datetime(2026, 1, 15, tzinfo=UTC)
 CLUSTERS = 6
 BUCKETS = 2
+PLAN = EnsembleConfig(variants=("latent",), folds=2, repeats=3)
 
 
 def frame(spark: SparkSession, table: tables.Table, rows: list[dict]) -> DataFrame:
@@ -52,7 +55,8 @@ def touch(touch_id: int, cluster: int, at: datetime) -> dict:
 class Night:
     inputs: Inputs
     touches: pd.DataFrame
-    """Local copy: user_id, journey_id, touch_id, cluster, propensity_bucket, outcome, ett, ate_x, truth, latent."""
+    """Local copy: user_id, journey_id, touch_id, cluster, propensity_bucket, outcome, ett, ate_x, truth, latent,
+    members (effects by each of PLAN's fits)."""
     pairs: pd.DataFrame
     """Local copy of the propensities, a row a pair: user_id, cluster, bucket, exposed, weight, outcome."""
     decisions: pd.DataFrame
@@ -68,6 +72,7 @@ def build(spark: SparkSession, num_users: int = 300, seed: int = 0) -> Night:
     journey_of = {r.user_id: r.journey_id for r in ids.collect()}
     journeys, propensities, truth, scores, withholdings, uploads, touches, pairs, decisions = ([] for _ in range(9))
     touch_id = 10**6
+    member_errors = rng.normal(0, 0.02, (PLAN.members, CLUSTERS)).astype(np.float32)  # shared by a cluster's touches
     for user in users:
         journey = journey_of[user]
         num_drawn = int(rng.integers(1, 5))
@@ -101,6 +106,7 @@ def build(spark: SparkSession, num_users: int = 300, seed: int = 0) -> Night:
                     "latent": round(effect + float(rng.normal(0, 0.01)), 6),
                 }
             )
+            touches[-1]["members"] = (touches[-1]["latent"] + member_errors[:, clusters[k]]).tolist()
         if shown:
             journeys.append(
                 {
@@ -178,12 +184,16 @@ def build(spark: SparkSession, num_users: int = 300, seed: int = 0) -> Night:
     rules = baselines.attribution(
         journeys_frame, propensities_frame, [heuristics.claim(method, 6.0) for method in ("last_touch", "linear")]
     )
-    latent = spark.createDataFrame(local[["touch_id", "latent"]])
+    half = jackknife.half_width(np.array(local.members.tolist()).T, PLAN.folds, 0.95)
+    shown = local.assign(lower=local.latent - half, upper=local.latent + half)
+    ddl = "touch_id bigint, latent double, members array<float>, lower double, upper double"
+    latent = spark.createDataFrame(shown[["touch_id", "latent", "members", "lower", "upper"]], ddl)
     ours = (
         rules.where("method = 'linear'")
         .join(latent, "touch_id")
         .withColumns({"method": F.lit("latent"), "removal_effect": F.col("latent"), "model_version": F.lit("v1")})
         .withColumns({"credit": F.greatest("removal_effect", F.lit(0.0)), "removal_effect_ate": F.col("latent") / 2})
+        .withColumns({f"removal_effect_{name}": F.col(name) for name in ("lower", "upper", "members")})
         .select(*rules.columns)
     )
     for row in local[local.truth].itertuples():

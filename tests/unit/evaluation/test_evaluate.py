@@ -7,11 +7,14 @@ import pytest
 from pyspark.sql import functions as F
 
 from almmta_spark import tables
-from almmta_spark.causal import truth
-from almmta_spark.config import Config, EvaluationConfig
+from almmta_spark.causal import jackknife, truth
+from almmta_spark.config import Config, EvaluationConfig, TrainingConfig
 from almmta_spark.evaluation import exact, stage
+from tests.unit.evaluation.night import PLAN
 
-CONF = Config(evaluation=EvaluationConfig(min_group_rows=5, bootstrap_replicates=20))
+CONF = Config(
+    evaluation=EvaluationConfig(min_group_rows=5, bootstrap_replicates=20), training=TrainingConfig(ensemble=PLAN)
+)
 HISTORY = {"latent": [{"epoch": 1, "train_loss": 1.0}]}
 
 
@@ -65,7 +68,7 @@ def test_truth_metrics_are_those_of_the_touches_with_known_effects(found, small_
     expected["null_share"] = truth.null_share(known.latent, known.cluster > 0)
     for name, value in expected.items():
         assert rows[name]["value"] == pytest.approx(value, rel=1e-6) and rows[name]["n"] == len(known)
-    assert set(rows) == {*expected, "upload_auc_logged"}
+    assert {name for name in rows if not name.startswith("interval_")} == {*expected, "upload_auc_logged"}
 
 
 def test_diagnostics_cover_what_the_night_has(found):
@@ -118,11 +121,26 @@ def test_real_logs_of_pooled_nights_have_one_protocol_and_name_methods_with_hole
     assert named["verdict"] == "warn" and 0.5 < named["value"] < 1
 
 
+def test_intervals_are_measured_against_the_truth_of_touches_and_of_groups_means(found, small_night):
+    known = small_night.touches[small_night.touches.truth]
+    members = np.array(known.members.tolist())
+    metrics = {r["metric"]: r["value"] for r in found.truth_metrics if r["method"] == "latent"}
+    half = jackknife.half_width(members.T, PLAN.folds, 0.95)
+    expected = truth.interval_metrics(known.latent, half, known.ett, 0.95)
+    by_cluster = known.assign(**{f"m{i}": members[:, i] for i in range(PLAN.members)}).groupby("cluster")
+    means = by_cluster[["latent", "ett", *(f"m{i}" for i in range(PLAN.members))]].mean()
+    half = jackknife.half_width(means.iloc[:, 2:].to_numpy().T, PLAN.folds, 0.95)
+    for suffix in ("_cluster", "_item"):  # one item a cluster
+        expected |= truth.interval_metrics(means.latent, half, means.ett, 0.95, suffix)
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+    assert not any("interval" in r["metric"] for r in found.truth_metrics if r["method"] != "latent")
+
+
 def test_large_truth_is_sampled_by_whole_users(small_night, monkeypatch):
     inputs = small_night.inputs
     known = small_night.touches[small_night.touches.truth]
     monkeypatch.setattr(exact, "MAX_TOUCHES", len(known) // 2)
-    sample = exact.truth_sample(inputs.attribution, inputs.truth, ["latent", "linear"], seed=0)
+    sample = exact.truth_sample(inputs.attribution, exact.sampled_truth(inputs.truth, 0), ["latent", "linear"])
     assert 0.35 * len(known) < len(sample.ett_N) < 0.65 * len(known)
     whole = known[known.journey_id.isin(sample.journey_N)]
     assert len(whole) == len(sample.ett_N)

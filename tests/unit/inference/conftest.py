@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from almmta_spark.config import ModelConfig
+from almmta_spark.config import EnsembleConfig, ModelConfig
 from almmta_spark.example_spec import ExampleSpec, Signal
 
 SPEC = ExampleSpec(
@@ -54,6 +54,24 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Saved:
         model.encoder.signed_K[0] = -3.0  # journeys of the first cluster alone have negative effects throughout
     folder = tmp_path_factory.mktemp("latent")
     return Saved(folder, saved.save(model, SPEC, conf, "latent", folder, {}))
+
+
+@pytest.fixture(scope="session")
+def saved_ensemble(tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    """Six members, weights drawn at random."""
+    torch = pytest.importorskip("torch")
+    from almmta_spark.model import saved
+    from almmta_spark.model.ensemble import Ensemble
+
+    torch.set_num_threads(1)
+    plan = EnsembleConfig(variants=("latent",), folds=3, repeats=2)
+    model, drawn = Ensemble("latent", SPEC, ModelConfig(), plan, seed=2), torch.Generator().manual_seed(3)
+    model.reset_parameters(drawn)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=drawn) * 0.2)
+    folder = tmp_path_factory.mktemp("members")
+    return Saved(folder, saved.save(model, SPEC, ModelConfig(), "latent", folder, {}))
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,13 @@ from hypothesis import strategies as st
 
 pytest.importorskip("torch")
 
+import torch
+
+from almmta_spark.causal import jackknife
 from almmta_spark.inference import udf
 from almmta_spark.inference.deletion import deletion_effects
 from almmta_spark.model import Batch, saved
+from almmta_spark.model.ensemble import left_out
 
 
 def scorer(saved_model, rows_per_batch):
@@ -42,6 +46,34 @@ def test_scores_are_the_models_own_effects_for_real_touches_alone(saved_model, f
         expected = getattr(effects, f"{name}_B")
         assert found[name].to_pylist() == ([None] * len(found) if expected is None else expected.double().tolist())
     assert np.abs(effects.removal_effect_BL.numpy()).max() > 0.01
+
+
+def test_an_ensembles_scores_hold_an_interval_and_each_members_effect(saved_ensemble, feature_rows):
+    """The centre is made by the members that left the user out, for held-out users by all of them."""
+    model, _, _ = saved.load(saved_ensemble.folder)
+    users, held_out = np.arange(feature_rows.num_rows), np.arange(feature_rows.num_rows) % 4 == 0
+    rows = feature_rows.append_column("user_id", pa.array(users))
+    rows = rows.append_column("is_validation", pa.array(held_out.astype(np.int32)))
+    found = scored(saved_ensemble, rows, 64, 1000).to_pandas()
+    speaks_MB = left_out(torch.from_numpy(users), model.plan, model.seed).numpy() | held_out
+    for row, score in found.iterrows():
+        members = np.stack(score.removal_effect_members)
+        agreed = (np.abs(members) > 1e-7).mean(1) >= model.plan.agreement
+        np.testing.assert_allclose(score.removal_effect, members[:, speaks_MB[:, row]].mean(1) * agreed, atol=1e-7)
+        half = jackknife.half_width(members.T, 3, 0.95)
+        np.testing.assert_allclose(score.removal_effect_upper - score.removal_effect, half, atol=1e-12)
+        np.testing.assert_allclose(score.removal_effect - score.removal_effect_lower, half, atol=1e-12)
+        np.testing.assert_allclose(score.p_outcome - score.p_outcome_deleted, score.removal_effect, atol=1e-6)
+    assert speaks_MB.sum(0).min() == 2 and speaks_MB.sum(0).max() == 6
+
+
+def test_a_single_model_has_no_interval(saved_model, feature_rows):
+    found = scored(saved_model, feature_rows, 1000, 1000)
+    assert found["removal_effect_members"].null_count == feature_rows.num_rows
+    assert (
+        found["removal_effect_lower"].combine_chunks().flatten().null_count
+        == feature_rows["num_touches"].to_numpy().sum()
+    )
 
 
 @pytest.mark.parametrize("arrow_rows", [1, 7, 64, 100, 10_000])

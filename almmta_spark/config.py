@@ -167,6 +167,8 @@ class ModelConfig:
     """Length R of a cluster's modulation vector e_c."""
     content_modulation: bool = True
     """Let a touch's strength and modulation lean on its content (on its cluster's mean where it carries none)."""
+    content_hidden: int = 16
+    """Hidden width of what a content adds to a strength, beside a linear part (0: linear alone)."""
     item_rows: int = 65_536
     """Rows of the hashed table of item effects, pooled under cluster and content (0: items have none of their own);
     about as many as a night has items."""
@@ -176,8 +178,9 @@ class ModelConfig:
     """Hidden width of Phi(X) (0: linear; pays from 200,000 journeys on)."""
     num_decays: int = 3
     """Exponentials the age kernel is a mixture of."""
-    signed: bool = False
-    """Add a signed linear term to the mediator, for touches that inhibit."""
+    signed: bool | None = False
+    """Let strengths be of either sign, under an odd link, for touches that discourage (null: fit both, and keep the one
+    that the held-out journeys' likelihood is for)."""
     quadrature_nodes: int = 9
     """Gauss-Hermite nodes over the mediator's noise."""
     sparsity: float = 0.3
@@ -230,7 +233,7 @@ class ModelConfig:
         for name in ("embedding_dim", "num_decays", "quadrature_nodes", "intent_nodes", "num_neighbours", "hidden"):
             _require(getattr(self, name) >= 1, f"model.{name}", ">= 1", getattr(self, name))
         _require(self.sparsity >= 0, "model.sparsity", ">= 0", self.sparsity)
-        for name in ("modulation_hidden", "item_rows", "author_rows"):
+        for name in ("modulation_hidden", "content_hidden", "item_rows", "author_rows"):
             _require(getattr(self, name) >= 0, f"model.{name}", ">= 0", getattr(self, name))
         _require(0 <= self.rho_init <= 1, "model.rho_init", "in [0, 1]", self.rho_init)
         _require(self.adversary_weight >= 0, "model.adversary_weight", ">= 0", self.adversary_weight)

@@ -44,7 +44,7 @@ class Head(nn.Module):
         return value.float()
 
 
-LogitOfSums = Callable[[Tensor, Tensor | None], Tensor]
+LogitOfSums = Callable[[Tensor], Tensor]
 """The outcome's logit as a function of the stimulus sums of a journey, [B], or of parts of it, [B, n]."""
 
 
@@ -71,22 +71,22 @@ class BackdoorModel(nn.Module):
         """Mean loss over the batch's rows, weighed by weight_B (None: all 1), and its terms."""
         stimuli, logit = self._encode(batch, progress)
         with full_precision(batch.age_BL):
-            return self._losses(batch, stimuli, logit(*stimuli.total()), weight_B)
+            return self._losses(batch, stimuli, logit(stimuli.total()), weight_B)
 
     @torch.no_grad()
     def effects(self, batch: Batch) -> Effects:
         """Deletion effects on p(Y | T, X), all from one encoding."""
         stimuli, logit = self._encode(batch)
         with full_precision(batch.age_BL):
-            p_outcome_B = torch.sigmoid(logit(*stimuli.total()))
-            p_deleted_BL = torch.sigmoid(logit(*stimuli.without_each()))
+            p_outcome_B = torch.sigmoid(logit(stimuli.total()))
+            p_deleted_BL = torch.sigmoid(logit(stimuli.without_each()))
         return from_probabilities(p_outcome_B, p_deleted_BL, batch.mask_BL, p_outcome_B, p_deleted_BL)
 
     def _encode(self, batch: Batch, progress: float = 1.0) -> tuple[Stimuli, LogitOfSums]:
         stimuli, baseline_B = self.encoder(batch, progress), self.baseline(batch.covariates_BD)
 
-        def logit(positive: Tensor, signed: Tensor | None) -> Tensor:
-            mu, slope_B = self.mediator(batch.covariates_BD, positive, signed), self.slope(batch.covariates_BD)
+        def logit(total: Tensor) -> Tensor:
+            mu, slope_B = self.mediator(batch.covariates_BD, total), self.slope(batch.covariates_BD)
             lifted: Tensor = baseline_B + slope_B * mu if mu.ndim == 1 else baseline_B[:, None] + slope_B[:, None] * mu
             return lifted
 

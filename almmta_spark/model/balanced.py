@@ -48,7 +48,7 @@ class BalancedModel(BackdoorModel):
             hidden_BD = reverse_gradient(seen.covariates_BD, self.balance_weight * ramp(progress))
             counts_BK = cluster_counts(batch, len(self.adversary.popularity_K))
             adversary_nll = losses.mean(rates_nll(self.adversary(hidden_BD), counts_BK), weight_B)
-            return self._losses(batch, stimuli, logit(*stimuli.total()), weight_B, adversary_nll=adversary_nll)
+            return self._losses(batch, stimuli, logit(stimuli.total()), weight_B, adversary_nll=adversary_nll)
 
     def _encode(self, batch: Batch, progress: float = 1.0) -> tuple[Stimuli, LogitOfSums]:
         return super()._encode(self._balanced(batch), progress)

@@ -54,7 +54,7 @@ class DoublyRobustModel(BackdoorModel):
         with full_precision(batch.age_BL):
             counts_BK = cluster_counts(batch, len(self.correction.epsilon_K))
             log_rate_BK = self.rates(batch.covariates_BD)
-            logit_B = logit(*stimuli.total()) + self.correction(counts_BK, log_rate_BK)
+            logit_B = logit(stimuli.total()) + self.correction(counts_BK, log_rate_BK)
             exposure_nll = losses.mean(rates_nll(log_rate_BK, counts_BK), weight_B)
             return self._losses(batch, stimuli, logit_B, weight_B, exposure_nll=exposure_nll)
 
@@ -66,8 +66,8 @@ class DoublyRobustModel(BackdoorModel):
             counts_BK = cluster_counts(batch, len(self.correction.epsilon_K))
             corrected_B = self.correction(counts_BK, self.rates(batch.covariates_BD))
             left_BL = corrected_B[:, None] - self.correction.epsilon_K[batch.cluster_BL]
-            p_outcome_B = torch.sigmoid(logit(*stimuli.total()) + corrected_B)
-            p_deleted_BL = torch.sigmoid(logit(*stimuli.without_each()) + left_BL)
+            p_outcome_B = torch.sigmoid(logit(stimuli.total()) + corrected_B)
+            p_deleted_BL = torch.sigmoid(logit(stimuli.without_each()) + left_BL)
         return from_probabilities(p_outcome_B, p_deleted_BL, batch.mask_BL, p_outcome_B, p_deleted_BL)
 
 

@@ -1,4 +1,4 @@
-"""Touches as non-negative stimuli (METHOD section 3), so that deleting one is a subtraction.
+"""Touches as stimuli that add up (METHOD section 3), so that deleting one is a subtraction.
 
 B journeys, L touchpoints, D covariates, R embedding width, K clusters.
 """
@@ -36,37 +36,31 @@ GRADIENT_SHARPNESS = 8.0
 class Stimuli:
     """One number a touch; 0 in padding. A journey without touch k has the sums without entry k."""
 
-    positive_BL: Tensor
-    """g_k >= 0, summed into S under the concave link."""
-    signed_BL: Tensor | None
-    """Linear contribution to the mediator, of either sign; None where conf has no signed term."""
+    stimulus_BL: Tensor
+    """g_k, summed into S under the concave link; >= 0 unless conf says signed."""
     mean_K: Tensor
     """Mean over the batch's journeys of what a fresh touch of each cluster would be."""
     pooling_cost_B: Tensor | None = None
     """Each journey's share of what item and author effects cost; None where conf has no such effects."""
 
-    def total(self) -> tuple[Tensor, Tensor | None]:
-        """Sums over the journey: [B]."""
-        return self.positive_BL.sum(1), None if self.signed_BL is None else self.signed_BL.sum(1)
+    def total(self) -> Tensor:
+        """S, [B]."""
+        return self.stimulus_BL.sum(1)
 
-    def without_each(self) -> tuple[Tensor, Tensor | None]:
-        """The sums with each touch deleted in turn: [B, L], for the price of a subtraction."""
-        positive_B, signed_B = self.total()
-        left_BL = (positive_B[:, None] - self.positive_BL).clamp_min(0)  # rounding alone can make it negative
-        if self.signed_BL is None or signed_B is None:
-            return left_BL, None
-        return left_BL, signed_B[:, None] - self.signed_BL
+    def without_each(self) -> Tensor:
+        """S with each touch deleted in turn: [B, L], for the price of a subtraction."""
+        return self.total()[:, None] - self.stimulus_BL
 
 
 class StimulusEncoder(nn.Module):
     """g_k = s_k ramp(u0 + (Phi X) . e_k) * sum_r pi_r exp(-softplus(lambda_r) age_k): real time, no rank positions.
 
-        s_k = max(0, s_c + f . content_k + delta_item + delta_author)        e_k = delta_c + B content_k
+        s_k = max(0, s_c + f(content_k) + delta_item + delta_author)        e_k = delta_c + B content_k
 
     content_k is that of the touch's item; its cluster's mean where the item has none, or the night does not carry
     contents. What many touches share is fitted freely, what few share is pooled (model/pooling). s_k is cut at 0, not
     squeezed by a softplus: what inspires nobody then reaches exactly 0, where a softplus would leave it a residue that
-    ranks above the weak but real stimuli of its journey.
+    ranks above the weak but real stimuli of its journey. With conf.signed it is not cut: a touch may discourage.
     """
 
     content_KE: Tensor
@@ -79,15 +73,13 @@ class StimulusEncoder(nn.Module):
         self.strength_K = nn.Parameter(torch.empty(clusters))
         self.embedding_KR = nn.Parameter(torch.empty(clusters, width))
         self.level = nn.Parameter(torch.empty(()))
-        if conf.signed:
-            self.signed_K = nn.Parameter(torch.empty(clusters))
         self.contents = spec.cluster_contents if conf.content_modulation else ()
         self.content_mean, self.content_scale = spec.content_mean, spec.content_scale
         self.content = self.strength_content = None
         if self.contents:
             length = len(self.contents[0])
             self.content = nn.Linear(length, width, bias=False)
-            self.strength_content = nn.Linear(length, 1, bias=False)
+            self.strength_content = ContentStrength(length, conf.content_hidden)
             self.register_buffer("content_KE", torch.empty(clusters, length), persistent=False)
             self.register_buffer("mean_E", torch.empty(length), persistent=False)
         self.items = PooledEffects(conf.item_rows, salt=1) if conf.item_rows else None
@@ -102,11 +94,8 @@ class StimulusEncoder(nn.Module):
         initialise.fill(self.level, 0.0)
         initialise.fill(self.strength_K, 0.2 * SHARPNESS / math.log(2))
         initialise.normal(self.embedding_KR, 0.1, generator)
-        if self.signed:
-            initialise.fill(self.signed_K, 0.0)
         if self.content is not None and self.strength_content is not None:
             initialise.normal(self.content.weight, 0.1, generator)
-            initialise.zero_linear(self.strength_content)
             with torch.no_grad():
                 self.content_KE.copy_(torch.tensor(self.contents))
                 self.mean_E.copy_(torch.tensor(self.content_mean or (0.0,) * self.mean_E.numel()))
@@ -124,7 +113,7 @@ class StimulusEncoder(nn.Module):
     def tables(self) -> list[nn.Parameter]:
         """Parameters with a row per cluster, item or author."""
         effects = [effect.mean_N for effect in (self.items, self.authors) if effect is not None]
-        return [self.strength_K, self.embedding_KR, *effects] + ([self.signed_K] if self.signed else [])
+        return [self.strength_K, self.embedding_KR, *effects]
 
     def decay(self, age: Tensor) -> Tensor:
         """sum_r pi_r exp(-softplus(lambda_r) age), 1 at age 0, elementwise."""
@@ -137,7 +126,7 @@ class StimulusEncoder(nn.Module):
 
     def strength(self) -> Tensor:
         """s_c, [K]: of a touch with its cluster's mean content, of an item and author nobody has met."""
-        return self._positive(self._cluster_strength())
+        return self._bounded(self._cluster_strength())
 
     def stimulus_at_once(self, covariates_BD: Tensor) -> Tensor:
         """What such a touch of each cluster just now would be to each journey, [B, K] (K is small beside L * R)."""
@@ -154,13 +143,13 @@ class StimulusEncoder(nn.Module):
             fresh_BK = self._ramp(modulation_BK) * self.strength()
             if batch.touch_embedding_BLE is not None and self.content and self.strength_content:
                 own_BLE = self._own_content(batch.touch_embedding_BLE, batch.cluster_BL)
+                content_BLE = self.content_KE[batch.cluster_BL] + own_BLE
                 ramp_BL = ramp_BL + torch.einsum("be,ble->bl", phi_BR.float() @ self.content.weight, own_BLE)
-                strength_BL = strength_BL + self.strength_content(own_BLE).squeeze(-1)
+                strength_BL = self.strength_K[batch.cluster_BL] + self.strength_content(content_BLE)
             pooled_BL, cost_B = self._pooled(batch, progress)
             kept_BL = self.decay(batch.age_BL) * batch.mask_BL
-            stimulus_BL = self._positive(strength_BL + pooled_BL) * self._ramp(ramp_BL) * kept_BL
-        signed_BL = self.signed_K[batch.cluster_BL] * kept_BL if self.signed else None
-        return Stimuli(stimulus_BL, signed_BL, fresh_BK.mean(0), cost_B)
+            stimulus_BL = self._bounded(strength_BL + pooled_BL) * self._ramp(ramp_BL) * kept_BL
+        return Stimuli(stimulus_BL, fresh_BK.mean(0), cost_B)
 
     def _modulation(self, covariates_BD: Tensor) -> Tensor:
         phi: Tensor = self.modulation(covariates_BD if self.hidden is None else torch.tanh(self.hidden(covariates_BD)))
@@ -172,7 +161,8 @@ class StimulusEncoder(nn.Module):
     def _cluster_strength(self) -> Tensor:
         if self.strength_content is None:
             return self.strength_K
-        return self.strength_K + self.strength_content(self.content_KE).squeeze(1)
+        told_K: Tensor = self.strength_content(self.content_KE)
+        return self.strength_K + told_K
 
     def _own_content(self, raw_BLE: Tensor, cluster_BL: Tensor) -> Tensor:
         """[B, L, E] an item's content less its cluster's mean, in the units of the means; 0 for an item without one."""
@@ -196,14 +186,45 @@ class StimulusEncoder(nn.Module):
         delta_BL, cost_BL = (torch.stack(each).sum(0) for each in zip(*drawn, strict=True))
         return delta_BL, (cost_BL * batch.mask_BL).sum(1)
 
-    def _positive(self, strength: Tensor) -> Tensor:
-        """max(0, s); in training with the gradient of a softplus, so that what fell below 0 can come back; once fitted
-        exactly 0 below the floor."""
+    def _bounded(self, strength: Tensor) -> Tensor:
+        """Signed: s. Else max(0, s); in training with the gradient of a softplus, so that what fell below 0 can come
+        back. Once fitted exactly 0 where |s| is below the floor."""
         if not self.training:
-            floor = STRENGTH_FLOOR * F.relu(self._cluster_strength()).mean()
-            return torch.where(strength < floor, torch.zeros_like(strength), strength)
+            floor = STRENGTH_FLOOR * self._in_bounds(self._cluster_strength()).abs().mean()
+            bounded = self._in_bounds(strength)
+            return torch.where(bounded.abs() < floor, torch.zeros_like(strength), bounded)
+        if self.signed:
+            return strength
         soft = F.softplus(GRADIENT_SHARPNESS * strength) / GRADIENT_SHARPNESS
         return soft + (F.relu(strength) - soft).detach()
+
+    def _in_bounds(self, strength: Tensor) -> Tensor:
+        return strength if self.signed else F.relu(strength)
+
+
+class ContentStrength(nn.Module):
+    """f(content) = w . content + v . tanh(A content + a), 0 at the start: what a content says of a touch's strength."""
+
+    def __init__(self, length: int, hidden: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(length, 1, bias=False)
+        self.hidden = nn.Linear(length, hidden) if hidden else None
+        self.out = nn.Linear(hidden, 1, bias=False) if hidden else None
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        initialise.zero_linear(self.linear)
+        if self.hidden is not None and self.out is not None:
+            initialise.linear(self.hidden, generator)
+            with torch.no_grad():  # bends spread over contents, which have unit mean square
+                self.hidden.bias.uniform_(-1, 1, generator=generator)
+            initialise.zero_linear(self.out)
+
+    def forward(self, content: Tensor) -> Tensor:
+        """[...] for contents [..., E]."""
+        told: Tensor = self.linear(content)
+        if self.hidden is not None and self.out is not None:
+            told = told + self.out(torch.tanh(self.hidden(content)))
+        return told.squeeze(-1)
 
 
 def concave_link(total: Tensor, rho: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ class LatentModel(nn.Module):
                 exposure_B = losses.exposure_nll(journey.exposure_log_B, batch.num_touches_B)
                 terms["exposure_nll"] = losses.mean(exposure_B, weight_B)
             if self.upload_content is not None:
-                given = (journey.stimuli.positive_BL, self.encoder.embedding(), weight_B)
+                given = (journey.stimuli.stimulus_BL.clamp_min(0), self.encoder.embedding(), weight_B)
                 terms[self.upload_content.term] = self.upload_content(batch, *given)
             if heads is not None:
                 beside = (journey.nu_B,) if journey.factor_B is None else (journey.nu_B, journey.factor_B)
@@ -122,7 +122,7 @@ class LatentModel(nn.Module):
         batch, _ = self._measured(batch)
         journey = self._encode(batch)
         with full_precision(batch.age_BL):
-            deleted_BL = self.mediator(batch.covariates_BD, *journey.stimuli.without_each())
+            deleted_BL = self.mediator(batch.covariates_BD, journey.stimuli.without_each())
             p_outcome_B = self._p_outcome(journey.mu_B, journey.g0_B, journey.slope_B)
             p_deleted_BL = self._p_outcome(deleted_BL, journey.g0_B[:, None], journey.slope_B[:, None])
             p_do_B, p_do_deleted_BL = self._interventional(batch, journey.mu_B, deleted_BL)
@@ -158,7 +158,7 @@ class LatentModel(nn.Module):
             factor_B, exposure_log_B = None, None
             if self.exposure is not None:
                 factor_B, exposure_log_B = self.exposure(batch.covariates_BD, counts_BK)
-            mu_B = self.mediator(batch.covariates_BD, *stimuli.total())
+            mu_B = self.mediator(batch.covariates_BD, stimuli.total())
             nu_B, g0_B, slope_B = self._outcome(batch.covariates_BD, counts_BK, factor_B)
             return _Journey(stimuli, mu_B, nu_B, g0_B, slope_B, factor_B, exposure_log_B)
 

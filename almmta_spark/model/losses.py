@@ -53,11 +53,11 @@ def info_nce(positive_B: Tensor, negatives_BN: Tensor) -> Tensor:
 
 
 def sparsity_cost(mean_stimulus_K: Tensor, nats: float, num_rows: int) -> Tensor:
-    """(nats / rows) sum_c log(1 + mean g_c / SPARSITY_FLOOR): what a cluster must gain in likelihood to stay above 0.
+    """(nats / rows) sum_c log(1 + |mean g_c| / SPARSITY_FLOOR): what a cluster must gain in likelihood to stay above 0.
 
     Concave (Candes, Wakin & Boyd 2008), so strong stimuli are hardly shrunk. One value, not one a row.
     """
-    return torch.log1p(mean_stimulus_K / SPARSITY_FLOOR).sum() * (nats / max(1, num_rows))
+    return torch.log1p(mean_stimulus_K.abs() / SPARSITY_FLOOR).sum() * (nats / max(1, num_rows))
 
 
 def ridge_cost(table_K: Tensor, sd: float, num_rows: int) -> Tensor:

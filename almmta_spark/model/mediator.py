@@ -19,7 +19,7 @@ MAX_LOG_RATE = 15.0
 
 
 class MediatorMean(nn.Module):
-    """mu = r(X) + softplus(alpha) ((1 + S)^rho - 1) / rho [+ signed sum], rho <= 1."""
+    """mu = r(X) + softplus(alpha) sign(S) ((1 + |S|)^rho - 1) / rho, rho <= 1: what discourages saturates alike."""
 
     def __init__(self, spec: ExampleSpec, conf: ModelConfig) -> None:
         super().__init__()
@@ -37,12 +37,11 @@ class MediatorMean(nn.Module):
     def rho(self) -> Tensor:
         return 1 - F.softplus(self.one_minus_rho)
 
-    def forward(self, covariates_BD: Tensor, positive: Tensor, signed: Tensor | None) -> Tensor:
+    def forward(self, covariates_BD: Tensor, total: Tensor) -> Tensor:
         """Mean of the mediator for stimulus sums of shape [B] or, with each touch deleted, [B, L]."""
         baseline_B = self.baseline(covariates_BD).squeeze(1)
-        baseline = baseline_B if positive.ndim == 1 else baseline_B[:, None]
-        mean = baseline + F.softplus(self.alpha) * concave_link(positive, self.rho)
-        return mean if signed is None else mean + signed
+        baseline = baseline_B if total.ndim == 1 else baseline_B[:, None]
+        return baseline + F.softplus(self.alpha) * total.sign() * concave_link(total.abs(), self.rho)
 
 
 class SignalEmission(nn.Module):

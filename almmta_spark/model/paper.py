@@ -65,7 +65,7 @@ class PaperModel(nn.Module):
             self.bank.remember(batch, counts_BK)
         stimuli, g0_B = self.encoder(batch, progress), self._g0(batch.covariates_BD, counts_BK)
         with full_precision(batch.age_BL):
-            mu_B = self.mediator(batch.covariates_BD, *stimuli.total())
+            mu_B = self.mediator(batch.covariates_BD, stimuli.total())
             logit_B = g0_B + self.slope(batch.covariates_BD) * mu_B
             ipw_B = losses.touch_weight(batch) if self.conf.use_ipw else torch.ones_like(mu_B)
             proxies_B = self.proxies(mu_B[:, None], batch.outcome_proxies_BJ).squeeze(1)
@@ -91,8 +91,8 @@ class PaperModel(nn.Module):
         with full_precision(batch.age_BL):
             counts_BK = cluster_counts(batch, self.num_clusters)
             stimuli = self.encoder(batch)
-            mu_B = self.mediator(batch.covariates_BD, *stimuli.total())
-            deleted_BL = self.mediator(batch.covariates_BD, *stimuli.without_each())
+            mu_B = self.mediator(batch.covariates_BD, stimuli.total())
+            deleted_BL = self.mediator(batch.covariates_BD, stimuli.without_each())
             slope_B = self.slope(batch.covariates_BD)
             embedding_KR = self.encoder.embedding()
             content_KR = embedding_KR if self.pairs is None else self.pairs.touch(embedding_KR)

@@ -52,17 +52,14 @@ class ShapleyModel(BackdoorModel):
         return Effects(effect_BL, p_outcome_B, p_deleted_BL, p_outcome_B, effect_BL, standard_error_BL=error_BL)
 
     def _game(self, batch: Batch) -> tuple[Tensor, Value]:
-        """Each touch's stimuli, [B, L, C], C = 2 with a signed term, and v."""
+        """Each touch's stimuli, [B, L, C], C = 1, and v."""
         stimuli, logit = self._encode(batch)
-        signed_BL = stimuli.signed_BL
-        parts_BLC = torch.stack([stimuli.positive_BL, *([] if signed_BL is None else [signed_BL])], dim=-1)
 
         def value(sums_BnC: Tensor) -> Tensor:
             with full_precision(batch.age_BL):
-                signed = None if signed_BL is None else sums_BnC[..., 1]
-                return torch.sigmoid(logit(sums_BnC[..., 0].clamp_min(0), signed))
+                return torch.sigmoid(logit(sums_BnC[..., 0]))
 
-        return parts_BLC, value
+        return stimuli.stimulus_BL[..., None], value
 
 
 def exact(parts_BLC: Tensor, batch: Batch, value: Value) -> tuple[Tensor, Tensor]:

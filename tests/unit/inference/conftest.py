@@ -51,7 +51,7 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=drawn) * 0.4)
-        model.encoder.signed_K[0] = -3.0  # journeys of the first cluster alone have negative effects throughout
+        model.encoder.strength_K[0] = -3.0  # journeys of the first cluster alone have negative effects throughout
     folder = tmp_path_factory.mktemp("latent")
     return Saved(folder, saved.save(model, SPEC, conf, "latent", folder, {}))
 

@@ -75,7 +75,7 @@ def by_definition(model: torch.nn.Module, row: Batch, touches: int) -> list[floa
             age_BL=row.age_BL[:, keep],
         )
         stimuli, logit = model._encode(part)
-        return float(torch.sigmoid(logit(*stimuli.total())))
+        return float(torch.sigmoid(logit(stimuli.total())))
 
     def value(k: int) -> float:
         others = [i for i in range(touches) if i != k]
@@ -130,7 +130,7 @@ def test_a_touch_without_a_stimulus_has_a_shapley_value_of_exactly_zero(batch):
     model = moved("shapley_model")
     with torch.no_grad():
         model.encoder.strength_K[2] = 0.0
-        model.encoder.strength_content.weight.zero_()
+        model.encoder.strength_content.reset_parameters()  # contents say nothing
     for journeys in (batch, long_journeys()):
         effect = model.effects(journeys).removal_effect_BL
         silent = (journeys.cluster_BL == 2) & (journeys.mask_BL > 0)
@@ -202,8 +202,10 @@ def corrected(batch: Batch, spec: ExampleSpec, right_outcome: bool, right_rates:
     """Deletion effects where outcome model and rates are given, right or blind to X, and epsilon alone is fitted."""
     model = build("doubly_robust", spec, replace(CONF, signed=True, sparsity=0.0))
     with torch.no_grad():
-        model.encoder.strength_K.zero_()
-        model.encoder.signed_K.copy_(torch.tensor([0.5 if right_outcome else 0.0, 0.0]))
+        ramp = math.log(2) / 2  # of a touch that covariates do not modulate
+        model.encoder.embedding_KR.zero_()
+        model.encoder.strength_K.copy_(torch.tensor([0.5 / ramp if right_outcome else 0.0, 0.0]))
+        model.mediator.one_minus_rho.fill_(-30.0)  # a linear link
         model.slope.linear.bias.fill_(initialise.softplus_inverse(1.0))
     sign = 1.0 if right_outcome else 0.0
     model.baseline = Fixed(lambda xx: -1.5 + sign * 1.2 * xx)

@@ -43,7 +43,14 @@ def perturbed(conf: ModelConfig, seed: int = 2) -> torch.nn.Module:
 def floor(p: dict[str, np.ndarray]) -> float:
     """Strength below which a fitted touch is silent."""
     contents = np.array(SPEC.cluster_contents)
-    return 0.05 * np.maximum(p["encoder.strength_K"] + contents @ p["encoder.strength_content.weight"][0], 0).mean()
+    return 0.05 * np.maximum(p["encoder.strength_K"] + [told(p, content) for content in contents], 0).mean()
+
+
+def told(p: dict[str, np.ndarray], content: np.ndarray) -> float:
+    """What a content says of strength."""
+    f = {name.removeprefix("encoder.strength_content."): value for name, value in p.items()}
+    bent = f["out.weight"][0] @ np.tanh(f["hidden.weight"] @ content + f["hidden.bias"])
+    return float(f["linear.weight"][0] @ content + bent)
 
 
 def softplus(x: np.ndarray) -> np.ndarray:
@@ -69,7 +76,7 @@ def test_the_loss_equals_a_slow_quadrature(leak, intent, columns):
             decay = (mix * np.exp(-softplus(p["encoder.decay_rate"]) / 12 * float(age))).sum()
             e = p["encoder.embedding_KR"][c] + p["encoder.content.weight"] @ content
             u = p["encoder.level"] + (p["encoder.modulation.weight"] @ x) @ e
-            s = p["encoder.strength_K"][c] + p["encoder.strength_content.weight"][0] @ content
+            s = p["encoder.strength_K"][c] + told(p, content)
             for kind in ("item", "author"):
                 mean_N = p[f"encoder.{kind}s.mean_N"]
                 row = int(rows(torch.tensor(columns[f"{kind}_id"][i, k]), len(mean_N)))
@@ -367,7 +374,7 @@ def test_a_strength_below_zero_is_exactly_silent_and_can_come_back(batch):
     with torch.no_grad():
         model.encoder.strength_K[2] = -0.1
     assert not model.encoder.stimulus_at_once(batch.covariates_BD)[:, 2].any()
-    assert not model.encoder(batch).positive_BL[batch.cluster_BL == 2].any()
+    assert not model.encoder(batch).stimulus_BL[batch.cluster_BL == 2].any()
     model(batch)["loss"].backward()
     assert float(model.encoder.strength_K.grad[2]) != 0.0
 

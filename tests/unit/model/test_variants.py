@@ -123,7 +123,7 @@ def _probability(model, batch, smaller, effects):
     if not isinstance(model, LatentModel | PaperModel):
         return model.effects(smaller).p_outcome_B
     # A deletion moves the mediator alone; g0 and the chosen T' stay those of the whole journey.
-    mu_B = model.mediator(batch.covariates_BD, *model.encoder(smaller).total())
+    mu_B = model.mediator(batch.covariates_BD, model.encoder(smaller).total())
     if isinstance(model, LatentModel):
         return model._p_outcome(mu_B, effects.g0_B, effects.slope_B)
     return _slow_frontdoor(model, batch, mu_B)

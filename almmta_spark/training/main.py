@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import nn
 
 import almmta_spark
 from almmta_spark.model import ensemble, saved
-from almmta_spark.training import deferred_init, loader
+from almmta_spark.training import deferred_init, loader, structure
 from almmta_spark.training.distributed import Ranks, session
 from almmta_spark.training.folder import Folder
 from almmta_spark.training.loop import Trainer
@@ -49,7 +50,10 @@ def fit(request: FitRequest, device: str | None = None) -> FitResult:
 
     Rank 0 writes weights.pt, model.json, history.json and checkpoints to output_dir. The model kept is the average of
     the weights over the second half of the steps. Equal requests on equal data give equal weights, resumed or not.
+    Where model.signed is null two models are fitted more, and the better of them says what the request's model is.
     """
+    if request.model.signed is None:
+        return _fit_the_likelier(request, device)
     with session(device) as ranks:
         table = loader.open_table(request.dataset_url, request.spec)
         shard = Shard.open(table, request.spec, request.training, ranks, request.seed)
@@ -71,6 +75,25 @@ def fit(request: FitRequest, device: str | None = None) -> FitResult:
         history = Trainer(model, shard, request.training, ranks, request.seed, folder, digest).fit()
         claimed = _mean_abs_effect(model, shard, ranks)
         return _finish(request, ranks, model, history, claimed | {"num_parameters": float(size.parameters)})
+
+
+def _fit_the_likelier(request: FitRequest, device: str | None) -> FitResult:
+    """The structure that the held-out journeys are for (training/structure.py), with the evidence in its metrics."""
+    with session(device) as ranks:
+        nonnegative, signed = structure.candidates(request)
+        gain = structure.gain_nats(fit(nonnegative, device), fit(signed, device), request.spec.num_validation)
+        likelier = signed if gain > structure.MARGIN_NATS else nonnegative
+        evidence = {"signed_gain_nats": gain, "signed": float(likelier is signed)}
+        if ranks.is_main:
+            log.info("%s: %s, by %+.1f nats", request.variant, likelier.output_dir.rsplit("=", 1)[-1], gain)
+        chosen = replace(likelier, training=request.training, output_dir=request.output_dir)
+        fitted = likelier if chosen.training == likelier.training else chosen
+        if fitted is chosen:
+            fit(chosen, device)
+        if ranks.is_main:
+            structure.keep(fitted.output_dir, request.output_dir, evidence)
+        ranks.broadcast(b"")  # nobody reads before rank 0 has written
+        return FitResult.load(request.output_dir)
 
 
 def launch(*requests: FitRequest, num_ranks: int = 1, timeout_seconds: float | None = None) -> list[FitResult]:

@@ -12,7 +12,7 @@ import torch
 import almmta_spark
 from almmta_spark.config import EnsembleConfig, ModelConfig, TrainingConfig
 from almmta_spark.model import Batch, saved
-from almmta_spark.training import gpu_check, loader, main
+from almmta_spark.training import gpu_check, loader, main, structure
 from almmta_spark.training.request import FitRequest, FitResult
 
 ROOT = str(Path(almmta_spark.__file__).parents[1])
@@ -35,6 +35,28 @@ def test_a_fit_leaves_a_model_a_history_and_its_checkpoints(fitted):
     assert [entry["epoch"] for entry in fitted.history] == [1, 2]
     assert fitted.metrics["rows_per_epoch"] == 600 and fitted.metrics["held_out_loss"] > 0
     assert fitted.history[1]["loss"]["loss"] < fitted.history[0]["loss"]["loss"]
+
+
+def test_the_structure_is_the_one_that_held_out_journeys_are_for(sample, tmp_path, monkeypatch):
+    """The larger one must gain more than a standard error; the model kept is the candidate's, to the bit."""
+    asked = request_for(sample, tmp_path / "model", epochs=1)
+    asked = dataclasses.replace(asked, model=dataclasses.replace(asked.model, signed=None))
+    nonnegative, signed = structure.candidates(asked)
+    assert (nonnegative.model.signed, signed.model.signed) == (False, True)
+    for margin, expected in ((-1e9, signed), (1e9, nonnegative)):
+        monkeypatch.setattr(structure, "MARGIN_NATS", margin)
+        chosen, alone = main.fit(asked), FitResult.load(expected.output_dir)
+        assert chosen.digest == alone.digest == main.fit(expected).digest
+        assert saved.load(chosen.output_dir)[2]["model"]["signed"] == expected.model.signed
+        assert chosen.metrics["signed"] == float(expected is signed)
+        cut, free = (FitResult.load(one.output_dir).metrics["held_out_nll"] for one in (nonnegative, signed))
+        assert chosen.metrics["signed_gain_nats"] == pytest.approx((cut - free) * sample.spec.num_validation)
+
+
+def test_without_held_out_journeys_the_smaller_structure_is_kept():
+    results = [FitResult("latent", "", "", {"held_out_nll": nll}, []) for nll in (1.0, 0.5)]
+    assert structure.gain_nats(*results, num_validation=0) == 0.0 < structure.MARGIN_NATS
+    assert structure.gain_nats(*results, num_validation=10) == 5.0
 
 
 def test_the_result_is_read_back_from_the_folder(fitted):

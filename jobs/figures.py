@@ -26,7 +26,7 @@ from almmta_spark.example_spec import ExampleSpec
 from almmta_spark.examples.build import build_examples
 from almmta_spark.examples.layout import WRITE_OPTIONS, laid_out, num_groups
 from almmta_spark.pairs.build import build_pairs
-from almmta_spark.study import effects, figures, results, specs
+from almmta_spark.study import effects, figures, parts, results, specs
 from almmta_spark.study.effects import Floats
 from almmta_spark.study.progress import Progress
 from almmta_spark.study.records import Found, Key, Record
@@ -46,15 +46,17 @@ ADVERSARY = (0.0, 0.3, 1.0, 3.0, 10.0)
 QUANTILES = (0.3, 0.5, 0.7, 0.9)
 """Of all similarities inside journeys: the matching threshold from loose to tight."""
 WITHOUT = {
-    "latent": ("latent:", "latent:exposure_factor=false", "latent:content_modulation=false", "latent:sparsity=0"),
-    "paper": ("paper:", "paper:adversary_weight=0", "paper:contrastive_weight=0", "paper:use_ipw=true"),
+    variant: (
+        f"{variant}:",
+        *(p.method for p in parts.PARTS if p.method.startswith(f"{variant}:") and "default" in p.worlds),
+    )
+    for variant in ("latent", "paper")
 }
-DIRECT_PROXY = "paper:adversary_weight=0,contrastive_weight=0"
-"""The paper's mediator learned from the proxies alone, without its other parts."""
+"""Each model as it is, and with each part changed."""
 LOSSES = {
     "latent: proxies and outcome together": ("held_out", "nll", WITHOUT["latent"]),
-    "paper: outcome": ("held_out", "nll", (*WITHOUT["paper"], DIRECT_PROXY)),
-    "paper: proxies": ("held_out", "proxy_nll", (*WITHOUT["paper"], DIRECT_PROXY)),
+    "paper: outcome": ("held_out", "nll", WITHOUT["paper"]),
+    "paper: proxies": ("held_out", "proxy_nll", WITHOUT["paper"]),
 }
 """Panels of the training dynamics: part of the history, loss, fits."""
 JOURNEY_TOUCHES = 6
@@ -226,7 +228,7 @@ def stability(key: Key, fitted: Fitted) -> list[Record]:
     middle = fitted.effect(PAIRED, pairs_name(0.7))
     for quantile in QUANTILES:
         moved = effects.movement(middle, fitted.effect(PAIRED, pairs_name(quantile)), fitted.sample.cluster_N)
-        moves.append((PAIRED, f"moves/pairs above quantile {quantile:g} against 0.7", moved))
+        moves.append((PAIRED, f"moves/pairs above {quantile:g}", moved))
     return [Record(key.world, key.n, key.seed, m, name, None, value) for m, name, value in moves]
 
 
@@ -253,7 +255,7 @@ def dynamics(fitted: Fitted) -> dict[str, dict[str, list[float]]]:
 
 
 def label(fitted: Fitted, method: str) -> str:
-    name = "direct proxy" if method == DIRECT_PROXY else method.partition(":")[2].replace(",", ", ") or "all parts"
+    name = parts.WORDS.get(method, "as it is")
     return f"{name} (RMSE {fitted.errors(method)['relative_rmse']:.2f})"
 
 

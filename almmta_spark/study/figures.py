@@ -70,6 +70,7 @@ def sensitivity(sweeps: Sequence[Sweep], title: str) -> Figure:
             axis.plot(sweep.values, errors, label=name, **drawing.line(i, 0) | {"markevery": 1})
         if sweep.log:
             axis.set_xscale("log")
+        axis.set_xticks(sweep.values, [f"{value:g}" for value in sweep.values], fontsize=8)
         axis.set_title(sweep.method, fontsize=10)
         axis.set_xlabel(sweep.setting)
         axis.set_ylabel("figure against the truth")

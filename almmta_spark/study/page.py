@@ -58,7 +58,9 @@ def _legend() -> list[str]:
 
 def _methods(found: Found, world: str, n: int) -> list[str]:
     """Method x metric, and the goals in the last row."""
-    shown = [m for m in METRICS if any(r.metric == m for r in found.records if (r.world, r.n) == (world, n))]
+    shown = [m for m in METRICS if found.distinct("method", world=world, n=n, metric=m)]
+    if not methods_of(found, world, n):
+        return []
     rows = [
         [f"`{method}`", *(cell(found.mean(world, n, method, m)) for m in shown)]
         for method in methods_of(found, world, n)

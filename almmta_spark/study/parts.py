@@ -37,10 +37,10 @@ PARTS = (
     Part("heads with an adversary of the outcome's residual", "latent:adversary_target=outcome_residual", RICH),
     Part("neither second latent nor adversary", "latent:heads_adversary_weight=0,hidden_intent=false", RICH),
     Part("with a signed term", "latent:signed=true", ("default", "signed")),
-    Part("without the adversary", "paper:adversary_weight=0", (*PLAIN, "leak_y", "leak_w", "rich")),
+    Part("without the adversary", "paper:adversary_weight=0", (*PLAIN, "leak_y", "leak_w", "rich", "rich_hard")),
     Part("without the contrast of matched pairs", "paper:contrastive_weight=0", ("default", "content")),
     Part("with inverse propensity weights", "paper:use_ipw=true", PLAIN),
-    Part("with the proxies alone", "paper:adversary_weight=0,contrastive_weight=0", PLAIN),
+    Part("the direct proxy: the proxies alone", "paper:adversary_weight=0,contrastive_weight=0", PLAIN),
 )
 WORDS = {part.method: part.words for part in PARTS}
 

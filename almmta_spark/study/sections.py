@@ -157,21 +157,22 @@ def stability(found: Found) -> list[str]:
     text = [
         "The same journeys scored by two fits. A figure is the root mean square over clusters of the change of their",
         "mean effect, as a share of the root mean square of these means: 0, nothing moves. The other policy is that of",
-        "world `hard`, with the same strengths. With pairs drawn at another matching threshold the effects of a model",
-        "that learns from pairs should hold too: where they move with it, pairs select on the outcome.",
+        "world `hard` (of `default` where the night is of `hard`), with the same strengths. Pairs: those whose",
+        "similarity is above another quantile than .7; where effects move with it, pairs select on the outcome.",
     ]
     return ["## Stability", "", *text, *lines]
 
 
 def _stability_table(found: Found, world: str, n: int) -> list[str]:
+    """What every model has, then what only those that learn from pairs have."""
     metrics = [m for m in found.distinct("metric", world=world, n=n) if m.startswith("moves/")]
-    shown = [m for m in MOVES if m in metrics] + sorted(m for m in metrics if m not in MOVES)
-    methods = [m for m in found.distinct("method", world=world, n=n) if has(found, world, n, m, shown)]
-    if not shown:
-        return []
-    heads = [MOVES.get(m, m.removeprefix("moves/")) for m in shown]
-    rows = [[f"`{m}`", *(cell(found.mean(world, n, m, what)) for what in shown)] for m in methods]
-    return ["", f"{world}, {n:,} users:", "", *table(["method", *heads], rows)]
+    lines: list[str] = []
+    for shown in ([m for m in MOVES if m in metrics], sorted(m for m in metrics if m not in MOVES)):
+        methods = [m for m in found.distinct("method", world=world, n=n) if has(found, world, n, m, shown)]
+        heads = [MOVES.get(m, m.removeprefix("moves/")) for m in shown]
+        rows = [[f"`{m}`", *(cell(found.mean(world, n, m, what)) for what in shown)] for m in methods]
+        lines += ["", *table([f"{world}, {n:,} users", *heads], rows)] if rows else []
+    return lines
 
 
 def diagnostics(found: Found) -> list[str]:

@@ -70,6 +70,6 @@ def test_every_curve_and_every_sweep_finds_its_fits(default):
     curves = figures.dynamics(default)
     assert list(curves) == list(figures.LOSSES)
     assert all(len(values) == 3 for panel in curves.values() for values in panel.values())
-    assert "direct proxy (RMSE 0.00)" in curves["paper: outcome"]
+    assert "the direct proxy: the proxies alone (RMSE 0.00)" in curves["paper: outcome"]
     sweeps = figures.sweeps(default, config.load("conf/truth.yaml"))
     assert all(len(sweep.errors) == len(sweep.values) for sweep in sweeps)

@@ -106,10 +106,12 @@ def test_methods_with_settings_stand_apart_beside_the_same_without():
 
 def test_stability_shows_what_moved_the_clusters_of_each_method():
     rows = [Record("default", 60_000, 0, m, "moves/policy", None, v) for m, v in (("latent", 0.1), ("backdoor", 0.9))]
-    rows += [Record("default", 60_000, 0, "paper", "moves/pairs", None, 0.2)]
-    cells = table(page.page([*records(latent=0.2), *rows]), "## Stability")
-    assert cells[0] == ["method", "logs of another policy", "pairs"]
-    assert cells[2:] == [["`latent`", "0.100", ""], ["`backdoor`", "0.900", ""], ["`paper`", "", "0.200"]]
+    rows += [Record("default", 60_000, 0, "paper", "moves/pairs above 0.9", None, 0.2)]
+    text = page.page([*records(latent=0.2), *rows])
+    cells = table(text, "## Stability")
+    assert cells[0] == ["default, 60,000 users", "logs of another policy"]
+    assert cells[2:] == [["`latent`", "0.100"], ["`backdoor`", "0.900"]]
+    assert "| default, 60,000 users | pairs above 0.9 |\n| --- | --- |\n| `paper` | 0.200 |" in text
 
 
 def figure(metric, world="default", **by_method):

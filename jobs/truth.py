@@ -86,9 +86,10 @@ def main() -> None:
         for world, names in methods.items():
             print(f"{world}: {', '.join(names)}", file=sys.stderr)
         print(f"nights: {len(keys)}, of which {len(keys) - len(tasks)} are done", file=sys.stderr)
-        if tasks and not args.page:
-            run(tasks, code, kept, args.keep)
+        failed = [] if args.page or not tasks else run(tasks, code, kept, args.keep)
         write(kept, base, code, Path(args.report))
+        if failed:
+            raise ValueError(f"nights that failed, to be run again by the same command: {'; '.join(failed)}")
     except ValueError as error:
         runner.fail(error)
 
@@ -189,17 +190,28 @@ def further_fits(task: Task, twice: Sequence[str], with_settings: Sequence[str],
     night.note(figures=figures)
 
 
-def run(tasks: Sequence[Task], code: str, kept: Results, keep_tables: bool) -> None:
-    """The nights one after the other in one Spark session; each one's figures are kept when it is done."""
+def run(tasks: Sequence[Task], code: str, kept: Results, keep_tables: bool) -> list[str]:
+    """The nights one after the other in one Spark session, each one's figures kept when it is done; those that failed.
+
+    A night that fails is said and passed over: the rest of an hour's study is worth having.
+    """
     spark = runner.session(tasks[0].conf, "truth")
     progress = Progress([(task.key, [(name, share) for name, (_, share) in steps(task).items()]) for task in tasks])
+    failed = []
     for number, task in enumerate(tasks):
-        seconds = run_night(spark, task.conf, DS, steps(task), number, progress)
-        kept.add(NightResults(task.key, task.digest, code, task.methods, seconds, figures(spark, task)))
+        try:
+            seconds = run_night(spark, task.conf, DS, steps(task), number, progress)
+            kept.add(NightResults(task.key, task.digest, code, task.methods, seconds, figures(spark, task)))
+        except Exception as error:  # whatever a world or a model may raise, Spark's and torch's errors among it
+            runner.log.exception("night %s failed", task.key)
+            failed.append(f"{task.key} ({type(error).__name__})")
+            progress.give_up(number)
+            continue
         if not keep_tables:
             storage.delete(spark, task.conf.warehouse)
     spark.stop()
-    runner.log.info("%d nights in %s", len(tasks), duration(time.monotonic() - progress.started))
+    runner.log.info("%d nights in %s", len(tasks) - len(failed), duration(time.monotonic() - progress.started))
+    return failed
 
 
 def run_night(spark: SparkSession, conf: Config, ds: str, stages: Stages, number: int, progress: Progress) -> float:

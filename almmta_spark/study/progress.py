@@ -33,6 +33,10 @@ class Progress:
         if seconds is not None:
             self._spent[night, step] = seconds
 
+    def give_up(self, night: int) -> None:
+        """None of the night's steps is to come any more."""
+        self._done.update((night, step) for step, _ in self.nights[night][1])
+
     def seconds_left(self) -> float | None:
         """Of the steps to come, by what those done have taken for their weight; None before the first."""
         weights = {(i, s): self._weight(key, share) for i, (key, steps) in enumerate(self.nights) for s, share in steps}

@@ -112,6 +112,29 @@ def test_a_killed_night_goes_on_after_the_stages_it_has_ended(base, kept, monkey
     assert progress.seconds_left() == 0
 
 
+class Session:
+    def stop(self):
+        self.stopped = True
+
+
+def test_a_night_that_fails_is_named_and_the_others_are_run_and_kept(base, kept, monkeypatch):
+    def run_night(spark, conf, *_):
+        if conf.seed == 1:
+            raise RuntimeError("the model has diverged")
+        return 5.0
+
+    keys = [Key("default", 2000, seed) for seed in (0, 1, 2)]
+    tasks = [task for key in keys for task in truth.to_do(key, base, ("linear",), "code", kept)]
+    session = Session()
+    monkeypatch.setattr(runner, "session", lambda *_: session)
+    monkeypatch.setattr(truth, "run_night", run_night)
+    monkeypatch.setattr(truth, "figures", lambda *_: ())
+    failed = truth.run(tasks, "code", kept, keep_tables=True)
+    assert failed == ["default, 2,000 users, seed 1 (RuntimeError)"]
+    assert {night.key.seed for night in kept.all()} == {0, 2}
+    assert session.stopped
+
+
 def test_the_report_holds_the_nights_of_these_settings_and_this_code_alone(base, kept, tmp_path, capsys):
     mine = task(base, kept, "latent")
     error = Record(*(KEY.world, KEY.n, KEY.seed), "latent", "relative_rmse", None, 0.3)

@@ -50,6 +50,12 @@ def test_a_line_says_which_night_which_step_and_how_long(nights):
     )
 
 
+def test_nothing_is_left_of_a_night_that_is_given_up(nights):
+    nights.done(0, "train", 30.0)
+    nights.give_up(1)
+    assert nights.seconds_left() == pytest.approx(10)
+
+
 def test_all_done_is_nothing_left(nights):
     for night in (0, 1):
         for step, _ in STEPS:

@@ -102,8 +102,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--worlds", nargs="+", default=["default", "hard"], metavar="WORLD", help="simulator.world (default hard)")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="of worlds, users and fits (0 1 2)")
     add("--n", nargs="+", type=int, default=[60_000], metavar="USERS", help="users a night; several: a curve (60000)")
-    methods = f"all, parts (with and without each), out of {', '.join(ALL_METHODS)}, or latent:exposure_factor=false"
-    add("--methods", nargs="+", default=["all"], metavar="METHOD", help=methods)
+    methods = (
+        "short (METHOD.md's table, the default), all, parts (with and without each), latent:exposure_factor=false,"
+    )
+    methods += f" or out of {', '.join(ALL_METHODS)}"
+    add("--methods", nargs="+", default=["short"], metavar="METHOD", help=methods)
     add("--conf", default="conf/truth.yaml", metavar="FILE", help="YAML settings (%(default)s)")
     add("--set", dest="overrides", action="append", default=[], metavar="key=value", help="override any config key")
     add("--report", default="reports", metavar="DIR", help="where truth.json and truth.md go (%(default)s)")
@@ -112,23 +115,27 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+SHORT = (
+    *("latent", "paper_lambda_0", "paper_lambda_1", "paper_lambda_5", "balanced", "backdoor_ipw", "backdoor"),
+    *("attention", "shapley_model", "markov", "time_decay", "linear", "last_touch"),
+)
 ALL_METHODS = (*(v for v in config.VARIANTS if v != "paper"), *config.BASELINES)
 
 
 def known_methods(asked: Sequence[str], base: Config, world: str = "default") -> tuple[str, ...]:
     """The methods asked for in a world, models first; beside one with settings the same without.
 
-    `all` is every method, `parts` every part that must show in the world.
+    `short` is METHOD.md's table, `all` every method, `parts` every part that must show in the world.
     ValueError for a name nobody declared.
     """
     asked = [m for name in asked for m in (parts.methods(world) if name == parts.ALL else [name])]
     known = (*config.VARIANTS, *config.BASELINES)
     plain, with_settings = specs.split(asked)
     unchanged = [specs.unchanged(specs.parse(text, base).variant) for text in with_settings]
-    unknown = sorted(set(plain) - {"all", *known})
+    unknown = sorted(set(plain) - {"all", "short", *known})
     if unknown:
-        raise ValueError(f"--methods must be all, parts, or out of {', '.join(known)}, got {unknown[0]!r}")
-    wanted = {*plain, *(ALL_METHODS if "all" in plain else ())}
+        raise ValueError(f"--methods must be short, all, parts, or out of {', '.join(known)}, got {unknown[0]!r}")
+    wanted = {*plain, *(ALL_METHODS if "all" in plain else ()), *(SHORT if "short" in plain else ())}
     return (*(m for m in known if m in wanted), *dict.fromkeys([*unchanged, *with_settings]))
 
 

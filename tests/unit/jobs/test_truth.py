@@ -50,6 +50,11 @@ def test_all_is_every_method_but_the_paper_with_the_nights_own_settings(base):
     assert truth.known_methods(["all", "paper"], base).count("paper") == 1
 
 
+def test_the_short_table_is_of_methods_there_are(base):
+    short = truth.known_methods(["short"], base)
+    assert set(short) == set(truth.SHORT) < set(truth.known_methods(["all"], base))
+
+
 def test_a_method_with_settings_brings_the_same_without(base):
     assert truth.known_methods(["linear", "latent:sparsity=0"], base) == ("linear", "latent:", "latent:sparsity=0")
 

@@ -13,6 +13,7 @@ WORLDS  ?= default hard
 SEEDS   ?= 0 1 2
 N       ?= 60000
 METHODS ?= short
+SETTINGS = $(foreach setting,$(SET),--set '$(setting)')
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .PHONY: help run test test-fast lint kuairand truth figures bench cluster ui gpu env clean
@@ -59,10 +60,10 @@ cluster: env ## a smaller night on a standalone cluster of one master and two wo
 	@JAVA_HOME=$$($(BIN)/python -m almmta_spark.java_home) BIN=$(BIN) docker/night_on_cluster.sh
 
 truth: env ## methods against the known truth: make truth WORLDS="default hard" SEEDS="0 1 2" N=60000 METHODS="latent backdoor"
-	@$(BIN)/python -m jobs.truth --worlds $(WORLDS) --seeds $(SEEDS) --n $(N) --methods $(METHODS)
+	@$(BIN)/python -m jobs.truth --worlds $(WORLDS) --seeds $(SEEDS) --n $(N) --methods $(METHODS) $(SETTINGS)
 
 figures: env ## figures from our own fits and how stable they are: make figures N=60000, into reports/figures
-	@$(BIN)/python -m jobs.figures --world $(firstword $(WORLDS)) --seed $(firstword $(SEEDS)) --n $(firstword $(N))
+	@$(BIN)/python -m jobs.figures --world $(firstword $(WORLDS)) --seed $(firstword $(SEEDS)) --n $(firstword $(N)) $(SETTINGS)
 
 bench: env ## speed and scale, written to reports/bench.{json,md}
 	@$(BIN)/python -m tests.bench --sizes $(EXPOSURES)

@@ -203,7 +203,8 @@ class ModelConfig:
     signal_heads: int = 14
     """latent: learned heads that stand for the outcome proxies, where those are two or more a head (0: never)."""
     heads_adversary_weight: float = 30.0
-    """latent: nats that the heads pay for each nat that they tell of adversary_target."""
+    """latent: nats that the heads pay for each nat that they tell of adversary_target (0: no adversary). Raise it where
+    the negative control among the diagnostics warns, lower it where it is far from warning."""
     adversary_target: str = "intent"
     """latent's heads: what they must not tell. `intent`: the intent proxies given touches and covariates;
     `outcome_residual`: the outcome given them; `outcome`: the outcome, as in the paper (takes the effect away)."""

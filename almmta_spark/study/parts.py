@@ -29,8 +29,16 @@ PARTS = (
     Part("without the contents of clusters", "latent:content_modulation=false", PLAIN),
     Part("without the cost of a stimulus", "latent:sparsity=0", PLAIN),
     Part("without the contents of uploads", "latent:upload_content=off", ("default", "content")),
-    Part("contents of uploads by plain InfoNCE", "latent:upload_content=plain", ("default", "content")),
-    Part("contents of uploads by InfoNCE of a mixture", "latent:upload_content=mixture", ("default", "content")),
+    Part(
+        "contents of uploads by plain InfoNCE",
+        "latent:upload_content=plain,contrastive_weight=1",
+        ("default", "content"),
+    ),
+    Part(
+        "contents of uploads by InfoNCE of a mixture",
+        "latent:upload_content=mixture,contrastive_weight=1",
+        ("default", "content"),
+    ),
     Part("with each of many signals read by itself", "latent:signal_heads=0", RICH),
     Part("heads without an adversary", "latent:heads_adversary_weight=0", RICH),
     Part("heads with an adversary of the outcome", "latent:adversary_target=outcome", RICH),
@@ -39,6 +47,8 @@ PARTS = (
     Part("with a signed term", "latent:signed=true", ("default", "signed")),
     Part("without the adversary", "paper:adversary_weight=0", (*PLAIN, "leak_y", "leak_w", "rich", "rich_hard")),
     Part("without the contrast of matched pairs", "paper:contrastive_weight=0", ("default", "content")),
+    Part("front-door sum over any journeys", "paper:frontdoor_neighbours=batch", PLAIN),
+    Part("front-door sum over journeys of the bucket", "paper:frontdoor_neighbours=bucket", PLAIN),
     Part("with inverse propensity weights", "paper:use_ipw=true", PLAIN),
     Part("the direct proxy: the proxies alone", "paper:adversary_weight=0,contrastive_weight=0", PLAIN),
 )

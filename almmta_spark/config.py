@@ -259,14 +259,17 @@ class ModelConfig:
 class EnsembleConfig:
     """How many fits speak for one effect, and how its interval comes about (model/ensemble.py)."""
 
-    variants: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ("latent",)
     """Models fitted as an ensemble; the others are single fits without intervals, which have seen what they score."""
-    folds: int = 2
+    folds: int = 5
     """F: users are split into F folds by hash, and a member is fitted on all folds but one."""
-    repeats: int = 8
+    repeats: int = 2
     """R: times users are split anew; R fits that did not see a journey make its effect, of R folds members in all."""
     agreement: float = 0.7
     """Share of the members in which a touch must have an effect at all; below it the effect is 0 (0: whatever any)."""
+
+    shared_error: float = 0.1
+    """Relative standard error the intervals allow for what all fits get wrong alike: the model's form, shrinkage."""
 
     def __post_init__(self) -> None:
         known = ("latent", "backdoor")  # paper learns from gradients turned round by Python, which no batch rule knows
@@ -274,6 +277,7 @@ class EnsembleConfig:
         _require(self.folds >= 2, "training.ensemble.folds", ">= 2", self.folds)
         _require(self.repeats >= 1, "training.ensemble.repeats", ">= 1", self.repeats)
         _require(0 <= self.agreement <= 1, "training.ensemble.agreement", "in [0, 1]", self.agreement)
+        _require(self.shared_error >= 0, "training.ensemble.shared_error", ">= 0", self.shared_error)
 
     @property
     def members(self) -> int:

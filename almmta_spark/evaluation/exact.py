@@ -134,7 +134,7 @@ def group_interval_rows(sums: Mapping[str, ItemSums], conf: Config) -> Iterator[
                 (np.bincount(position, weights=values) / touches_G)[kept]
                 for values in (items.effect_I, items.ett_I, *items.member_MI)
             )
-            half_G = jackknife.half_width(members_G, plan.folds, level)
+            half_G = jackknife.half_width(members_G, effect_G, plan.folds, level, plan.shared_error)
             metrics = errors.interval_metrics(effect_G, half_G, ett_G, level, suffix)
             for metric, value in metrics.items():
                 yield {"method": method, "metric": metric, "value": null_if_nan(value), "n": int(kept.sum())}

@@ -39,7 +39,10 @@ def rollup(attribution: DataFrame, table: Table, plan: EnsembleConfig, level: fl
     )
     mean = F.col("removal_effect_sum") / F.col("exposures")
     figures = summed.join(users, key).withColumns({"removal_effect_mean": mean, "efficiency": mean})
-    halves = {"removal_effect_sum": half_width("effect", plan, level), "credit_sum": half_width("credit", plan, level)}
+    halves = {
+        "removal_effect_sum": half_width("effect", F.col("removal_effect_sum"), plan, level),
+        "credit_sum": half_width("credit", F.col("credit_sum"), plan, level),
+    }
     halves |= dict.fromkeys(("removal_effect_mean", "efficiency"), halves["removal_effect_sum"] / F.col("exposures"))
     ends = {f"{name}_lower": F.col(name) - half for name, half in halves.items()}
     ends |= {f"{name}_upper": F.col(name) + half for name, half in halves.items()}
@@ -51,12 +54,14 @@ def member_sums(plan: EnsembleConfig, name: str, of: Callable[[Column], Column])
     return [narrow_sum(of(F.get(MEMBERS, F.lit(m)))).alias(f"{name}_{m}") for m in range(plan.members)]
 
 
-def half_width(name: str, plan: EnsembleConfig, level: float) -> Column:
+def half_width(name: str, centre: Column, plan: EnsembleConfig, level: float) -> Column:
     """jackknife.half_width of <name>_0, <name>_1, ... as a column; null where `members` is, an error where it differs
     from the plan's number."""
     splits = [[F.col(f"{name}_{r * plan.folds + f}") for f in range(plan.folds)] for r in range(plan.repeats)]
     variance = sum((_spread(split) for split in splits), F.lit(0.0)) * F.lit(plan.folds - 1) / F.lit(plan.repeats)
-    half = F.lit(jackknife.multiplier(plan.members, plan.folds, level)) * F.sqrt(variance)
+    own = variance * F.lit(jackknife.inflation(plan.members, plan.folds))
+    shared = F.lit(plan.shared_error) * centre
+    half = F.lit(jackknife.multiplier(plan.members, plan.folds, level)) * F.sqrt(own + shared * shared)
     wrong = F.concat(
         F.lit(f"attribution.{MEMBERS} must hold {plan.members} effects a touch (training.ensemble), got "),
         F.col("members").cast("string"),

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from almmta_spark.config import ModelConfig, TrainingConfig
+from almmta_spark.config import EnsembleConfig, ModelConfig, TrainingConfig
 from almmta_spark.example_spec import ExampleSpec
 from almmta_spark.model import saved
 from almmta_spark.model.batch import Batch
@@ -37,7 +37,8 @@ def main() -> int:
         print("skipped: torch sees no CUDA device here; nothing was checked")
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    training = TrainingConfig(epochs=arguments.epochs, batch_size=arguments.batch_size, num_ranks=1)
+    alone = EnsembleConfig(variants=())
+    training = TrainingConfig(epochs=arguments.epochs, batch_size=arguments.batch_size, num_ranks=1, ensemble=alone)
     return 0 if compare("cpu", "cuda", arguments.rows, training) >= REQUIRED_RANK_CORRELATION else 1
 
 

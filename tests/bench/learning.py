@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import torch
 
 from almmta_spark import runner
-from almmta_spark.config import Config
+from almmta_spark.config import Config, EnsembleConfig
 from almmta_spark.example_spec import ExampleSpec
 from almmta_spark.model import saved
 from almmta_spark.model.batch import Batch
@@ -66,7 +66,8 @@ def training(work: str, name: str, size: int, num_ranks: int) -> Record:
     """Journeys/s of the last epoch and the share of each epoch spent waiting for data."""
     conf = settings(work, name, size)
     path, spec = training_table(conf)
-    chosen = dataclasses.replace(conf.training, epochs=EPOCHS, num_ranks=num_ranks)
+    alone = EnsembleConfig(variants=())
+    chosen = dataclasses.replace(conf.training, epochs=EPOCHS, num_ranks=num_ranks, ensemble=alone)
     request = FitRequest(path, spec, conf.model, chosen, VARIANT, conf.seed, model_folder(work, name, num_ranks))
     (result,) = launch(request, num_ranks=num_ranks)
     speed = result.history[-1]["journeys_per_second"]

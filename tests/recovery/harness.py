@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy.stats import rankdata
 
-from almmta_spark.config import ModelConfig, PairsConfig, TrainingConfig
+from almmta_spark.config import EnsembleConfig, ModelConfig, PairsConfig, TrainingConfig
 from almmta_spark.example_spec import ExampleSpec, Signal
 from almmta_spark.examples.spec import centred_contents
 from almmta_spark.model import Batch, ensemble
@@ -22,6 +22,9 @@ from almmta_spark.simulator.world import World
 from almmta_spark.training.optimiser import clip_gradients
 
 PAIRS = PairsConfig()
+
+
+SINGLE = EnsembleConfig(variants=())
 
 
 @dataclass(frozen=True)
@@ -145,10 +148,16 @@ class Fit:
     losses: list[float]
 
 
-def fit(night: Night, variant: str, conf: ModelConfig, training: TrainingConfig, seed: int = 0) -> Fit:
-    """AdamW, OneCycle, clipping, and the exponential moving average of the second half; an ensemble where
-    training.ensemble has the variant."""
-    model = ensemble.build(variant, night.spec, conf, training.ensemble, seed)
+def fit(
+    night: Night,
+    variant: str,
+    conf: ModelConfig,
+    training: TrainingConfig,
+    seed: int = 0,
+    plan: EnsembleConfig = SINGLE,
+) -> Fit:
+    """AdamW, OneCycle, clipping, and the exponential moving average of the second half; plan: of an ensemble."""
+    model = ensemble.build(variant, night.spec, conf, plan, seed)
     num_members = model.plan.members if isinstance(model, Ensemble) else None
     model.reset_parameters(torch.Generator().manual_seed(seed))
     rates = {"dense": training.dense_lr, "sparse": training.sparse_lr, "leak": training.leak_lr}

@@ -34,7 +34,7 @@ def test_95_of_100_intervals_about_fits_that_did_not_see_a_unit_hold_the_truth(f
     for trial in range(trials):
         members, out_MN = fits_without_folds(rng.normal(0, 1, 200), folds, repeats, trial)
         centre = members[out_MN[:, 0]].mean()
-        covered += abs(centre) <= jackknife.half_width(members, folds, 0.95)
+        covered += abs(centre) <= jackknife.half_width(members, centre, folds, 0.95)
     assert 0.92 <= covered / trials <= 0.98
 
 
@@ -45,18 +45,20 @@ def test_95_of_100_intervals_about_fits_that_did_not_see_a_unit_hold_the_truth(f
 )
 @settings(max_examples=50, deadline=None)
 def test_the_width_scales_with_the_members_and_ignores_where_they_lie(values, scale, shift):
-    plain = jackknife.half_width(values, 2, 0.95)
-    moved = jackknife.half_width(np.array(values) * scale + shift, 2, 0.95)
+    plain = jackknife.half_width(values, 1.0, 2, 0.95)
+    moved = jackknife.half_width(np.array(values) * scale + shift, 2.0, 2, 0.95)
     assert moved == pytest.approx(abs(scale) * plain, abs=1e-9)
 
 
 def test_members_that_agree_leave_no_interval_and_further_dimensions_are_kept():
-    assert not jackknife.half_width(np.ones((6, 3, 2)), 3, 0.95).any()
+    assert not jackknife.half_width(np.ones((6, 3, 2)), np.ones((3, 2)), 3, 0.95).any()
     members = np.random.default_rng(2).normal(size=(6, 3, 2))
-    one_by_one = [[jackknife.half_width(members[:, i, j], 3, 0.9) for j in range(2)] for i in range(3)]
-    np.testing.assert_allclose(jackknife.half_width(members, 3, 0.9), one_by_one)
+    one_by_one = [[jackknife.half_width(members[:, i, j], 0.0, 3, 0.9) for j in range(2)] for i in range(3)]
+    np.testing.assert_allclose(jackknife.half_width(members, np.zeros((3, 2)), 3, 0.9), one_by_one)
 
 
-def test_the_multiplier_is_students_widened_by_the_noise_of_the_centre():
-    assert jackknife.multiplier(16, 2, 0.95) == pytest.approx(t.ppf(0.975, 8) * (1 + 1 / 8) ** 0.5)
-    assert jackknife.multiplier(15, 3, 0.9) == pytest.approx(t.ppf(0.95, 10) * (1 + 1 / 10) ** 0.5)
+def test_the_width_is_students_quantile_times_the_errors_of_the_fits_their_mean_and_what_they_share():
+    members = np.random.default_rng(3).normal(size=15)
+    variance = jackknife.variance(members, 3) * (1 + 1 / 10) + (0.2 * 7.0) ** 2
+    expected = t.ppf(0.95, 10) * variance**0.5
+    assert jackknife.half_width(members, 7.0, 3, 0.9, shared_error=0.2) == pytest.approx(expected)

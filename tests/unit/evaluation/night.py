@@ -184,7 +184,7 @@ def build(spark: SparkSession, num_users: int = 300, seed: int = 0) -> Night:
     rules = baselines.attribution(
         journeys_frame, propensities_frame, [heuristics.claim(method, 6.0) for method in ("last_touch", "linear")]
     )
-    half = jackknife.half_width(np.array(local.members.tolist()).T, PLAN.folds, 0.95)
+    half = jackknife.half_width(np.array(local.members.tolist()).T, local.latent, PLAN.folds, 0.95, PLAN.shared_error)
     shown = local.assign(lower=local.latent - half, upper=local.latent + half)
     ddl = "touch_id bigint, latent double, members array<float>, lower double, upper double"
     latent = spark.createDataFrame(shown[["touch_id", "latent", "members", "lower", "upper"]], ddl)

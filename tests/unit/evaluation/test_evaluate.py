@@ -125,11 +125,11 @@ def test_intervals_are_measured_against_the_truth_of_touches_and_of_groups_means
     known = small_night.touches[small_night.touches.truth]
     members = np.array(known.members.tolist())
     metrics = {r["metric"]: r["value"] for r in found.truth_metrics if r["method"] == "latent"}
-    half = jackknife.half_width(members.T, PLAN.folds, 0.95)
+    half = jackknife.half_width(members.T, known.latent, PLAN.folds, 0.95, PLAN.shared_error)
     expected = truth.interval_metrics(known.latent, half, known.ett, 0.95)
     by_cluster = known.assign(**{f"m{i}": members[:, i] for i in range(PLAN.members)}).groupby("cluster")
     means = by_cluster[["latent", "ett", *(f"m{i}" for i in range(PLAN.members))]].mean()
-    half = jackknife.half_width(means.iloc[:, 2:].to_numpy().T, PLAN.folds, 0.95)
+    half = jackknife.half_width(means.iloc[:, 2:].to_numpy().T, means.latent, PLAN.folds, 0.95, PLAN.shared_error)
     for suffix in ("_cluster", "_item"):  # one item a cluster
         expected |= truth.interval_metrics(means.latent, half, means.ett, 0.95, suffix)
     assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-6)

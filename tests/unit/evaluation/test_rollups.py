@@ -46,10 +46,11 @@ def test_intervals_of_groups_come_from_the_members_sums(small_night):
         members = np.array(rows.members.tolist())
         row = of_latent.loc[author]
         for name, per_touch in (("removal_effect_sum", members), ("credit_sum", members.clip(min=0))):
-            half = jackknife.half_width(per_touch.sum(0), PLAN.folds, 0.95)
+            half = jackknife.half_width(per_touch.sum(0), row[name], PLAN.folds, 0.95, PLAN.shared_error)
             assert row[f"{name}_lower"] == pytest.approx(row[name] - half, abs=1e-6)
             assert row[f"{name}_upper"] == pytest.approx(row[name] + half, abs=1e-6)
-        half = jackknife.half_width(members.sum(0), PLAN.folds, 0.95) / len(rows)
+        centre = row.removal_effect_sum
+        half = jackknife.half_width(members.sum(0), centre, PLAN.folds, 0.95, PLAN.shared_error) / len(rows)
         for name in ("removal_effect_mean", "efficiency"):
             assert row[f"{name}_upper"] - row[name] == pytest.approx(half, abs=1e-8)
             assert row[name] - row[f"{name}_lower"] == pytest.approx(half, abs=1e-8)

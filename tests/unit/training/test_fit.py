@@ -141,7 +141,7 @@ def test_the_gpu_check_says_that_it_skipped(capsys, monkeypatch):
 
 
 def test_the_gpu_check_compares_two_fits(capsys):
-    settings = TrainingConfig(epochs=1, batch_size=128, num_ranks=1)
+    settings = TrainingConfig(epochs=1, batch_size=128, num_ranks=1, ensemble=EnsembleConfig(variants=()))
     assert gpu_check.compare("cpu", "cpu", 300, settings) == pytest.approx(1.0)
     said = capsys.readouterr().out
     assert said.count("journeys/s") == 2 and "of the time waiting for data" in said

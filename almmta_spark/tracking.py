@@ -172,7 +172,10 @@ def register_model(tracker: Tracker, parent: Run, conf: Config, folder: Path, ta
     from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
     numbers, integers = Array(DataType.double), Array(DataType.long)
-    inputs = Schema([ColSpec(numbers, "covariates"), ColSpec(integers, "cluster"), ColSpec(numbers, "age_hours")])
+    needed = {"covariates": numbers, "cluster": integers, "age_hours": numbers}
+    optional = {"item_id": integers, "author_id": integers, "embedding": Array(numbers)}
+    columns = {**needed, **optional}
+    inputs = Schema([ColSpec(kind, name, required=name in needed) for name, kind in columns.items()])
     outputs = Schema([ColSpec(DataType.double, "p_outcome"), ColSpec(numbers, "removal_effect")])
     name = f"{conf.tracking.registered_model}_{conf.env}"
     from almmta_spark.inference import serving

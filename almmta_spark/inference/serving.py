@@ -1,9 +1,10 @@
 """The registered model: journeys in, deletion effects out. MLflow runs this file as code, so no pickle is stored.
 
 Input columns: covariates (raw X), cluster (of each touch, oldest first), age_hours (of each touch), and where known
-user_id: fits of an ensemble that learned from the user are then silent, as in the attribution table. Output: p_outcome
-and, a value a touch, removal_effect and the ends of its 95 % interval (NaN without an ensemble). Raises ValueError for
-a cluster the model was not trained on or lists of unequal length.
+user_id: fits of an ensemble that learned from the user are then silent, as in the attribution table; and what else is
+known of the touches: item_id, author_id, embedding (a list of floats a touch), without which a touch is worth what its
+cluster is. Output: p_outcome and, a value a touch, removal_effect and the ends of its 95 % interval (NaN without an
+ensemble). Raises ValueError for a cluster the model was not trained on or lists of unequal length.
 """
 
 from __future__ import annotations
@@ -59,9 +60,9 @@ class AttributionModel(PythonModel):
             counts[row] = len(clusters)
             cluster_BL[row, : len(clusters)] = [index_of[int(c)] for c in clusters]
             age_BL[row, : len(ages)] = ages
-        known = {}
+        known = self._of_touches(journeys, counts)
         if "user_id" in journeys:
-            known = {"user_id": journeys["user_id"].to_numpy(np.int64), "is_validation": np.zeros(rows, np.int64)}
+            known |= {"user_id": journeys["user_id"].to_numpy(np.int64), "is_validation": np.zeros(rows, np.int64)}
         return known | {
             "journey_id": np.arange(rows),
             "covariates": standard_BD.astype(np.float32),
@@ -70,6 +71,31 @@ class AttributionModel(PythonModel):
             "age_hours": age_BL,
             "propensity_bucket": np.zeros_like(cluster_BL),
         }
+
+    def _of_touches(self, journeys: pd.DataFrame, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """item_id, author_id and touch_embedding, those that are given."""
+        rows, length, width = len(journeys), self.spec_.max_touchpoints, self.spec_.embedding_length
+        found: dict[str, np.ndarray] = {}
+        for name in ("item_id", "author_id"):
+            if name in journeys:
+                found[name] = np.zeros((rows, length), dtype=np.int64)
+                self._fill(found[name], name, journeys[name], counts)
+        if "embedding" in journeys and self.spec_.touch_embeddings:
+            content_BLE = np.zeros((rows, length, width), dtype=np.float32)
+            self._fill(content_BLE, "embedding", journeys["embedding"], counts)
+            found["touch_embedding"] = content_BLE.reshape(rows, -1)
+        return found
+
+    @staticmethod
+    def _fill(target: np.ndarray, name: str, values: pd.Series, counts: np.ndarray) -> None:
+        for row, (given, count) in enumerate(zip(values, counts, strict=True)):
+            touches = np.array([np.asarray(one) for one in given], dtype=target.dtype)
+            if touches.shape != (count, *target.shape[2:]):
+                raise ValueError(
+                    f"{name} must have one value of shape {target.shape[2:]} for each of the row's {count} touches, "
+                    f"got {touches.shape} in row {row}"
+                )
+            target[row, :count] = touches
 
 
 mlflow.models.set_model(AttributionModel())

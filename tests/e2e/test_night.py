@@ -103,17 +103,27 @@ def test_the_candidate_model_says_what_the_table_says(client, spark, night, attr
     """The registered model, loaded by its alias, on one journey's raw values."""
     model = mlflow.pyfunc.load_model("models:/almmta_test@candidate")
     journey = spark_tables.read(spark, night, tables.JOURNEYS, DS).where("size(touches) >= 3").first()
+    items = spark_tables.read(spark, night, tables.ITEM_CLUSTERS, DS).collect()
     raw = {
         "user_id": [journey.user_id],
         "covariates": [list(map(float, journey.covariates))],
         "cluster": [[t.cluster for t in journey.touches]],
         "age_hours": [[float(t.age_hours) for t in journey.touches]],
     }
-    served = model.predict(pd.DataFrame(raw))
+    contents = {r.item_id: list(map(float, r.embedding)) for r in items}
+    known = {
+        "item_id": [[t.item_id for t in journey.touches]],
+        "author_id": [[t.author_id for t in journey.touches]],
+        "embedding": [[contents[t.item_id] for t in journey.touches]],
+    }
+    served = model.predict(pd.DataFrame(raw | known))
     rows = attribution[(attribution.journey_id == journey.journey_id) & (attribution.method == "latent")]
     for name in ("removal_effect", "removal_effect_lower", "removal_effect_upper"):
         expected = rows.set_index("touch_id")[name][[t.touch_id for t in journey.touches]]
         assert np.allclose(served[name].iloc[0], expected, atol=1e-5)
+    by_cluster = model.predict(pd.DataFrame(raw))["removal_effect"].iloc[0]
+    effects = served["removal_effect"].iloc[0]
+    assert np.allclose(by_cluster, effects, rtol=0.5) and not np.allclose(by_cluster, effects, atol=1e-6)
 
 
 # ---- one user, from raw rows to attribution rows, as the golden files and the README show it ------------------------

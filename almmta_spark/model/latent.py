@@ -30,7 +30,7 @@ from almmta_spark.model.intent import HiddenIntent
 from almmta_spark.model.leak import OutcomeLeak
 from almmta_spark.model.measurement import FactorEmission, HeadValues, SignalHeads
 from almmta_spark.model.mediator import MediatorMean, SignalEmission
-from almmta_spark.model.outcome import DirectPart, Slope
+from almmta_spark.model.outcome import TYPICAL_INTENT, TYPICAL_MEDIATOR, DirectPart, Slope
 from almmta_spark.model.quadrature import GaussHermite, GaussHermiteGrid, full_precision
 
 SERVED_NODES = 5
@@ -57,7 +57,7 @@ class LatentModel(nn.Module):
     def __init__(self, spec: ExampleSpec, conf: ModelConfig) -> None:
         super().__init__()
         self.num_clusters, self.num_rows, self.sparsity = len(spec.clusters), spec.num_training, conf.sparsity
-        self.cluster_sd = conf.cluster_sd
+        self.cluster_sd, self.factor_sd = conf.cluster_sd, conf.factor_sd
         self.encoder = StimulusEncoder(spec, conf)
         self.mediator = MediatorMean(spec, conf)
         self.teacher = HeadTeacher(spec, conf)
@@ -100,8 +100,8 @@ class LatentModel(nn.Module):
         with full_precision(batch.age_BL):
             terms = {"nll": losses.mean(self._marginal_nll(journey, batch), weight_B)}
             terms["sparsity"] = losses.sparsity_cost(journey.stimuli.mean_K, self.sparsity, self.num_rows)
-            for name, table_K in self._beside().items():
-                terms[f"ridge_{name}"] = losses.ridge_cost(table_K, self.cluster_sd, self.num_rows)
+            for name, (values, sd) in self._beside().items():
+                terms[f"ridge_{name}"] = losses.ridge_cost(values, sd, self.num_rows)
             if journey.stimuli.pooling_cost_B is not None:
                 terms["pooling"] = losses.mean(journey.stimuli.pooling_cost_B, weight_B)
             if journey.exposure_log_B is not None:
@@ -165,19 +165,27 @@ class LatentModel(nn.Module):
     def _outcome(
         self, covariates_BD: Tensor, counts_BK: Tensor, factor_B: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """nu, g0 + gamma nu and b of journeys with these touches."""
-        g0_B, slope_B = self.direct(covariates_BD, counts_BK, factor_B), self.slope(covariates_BD, factor_B)
+        """nu, g0 + gamma nu and b of journeys with these touches; the lines are hung up at a typical uploader."""
+        slope_B = self.slope(covariates_BD, factor_B)
+        g0_B = self.direct(covariates_BD, counts_BK, factor_B) - slope_B * TYPICAL_MEDIATOR
         if self.intent is None:
             return torch.zeros_like(g0_B), g0_B, slope_B
         nu_B = self.intent(covariates_BD, counts_BK, factor_B)
-        return nu_B, g0_B + self.intent.gamma * nu_B, slope_B
+        return nu_B, g0_B + self.intent.gamma * (nu_B - TYPICAL_INTENT), slope_B
 
-    def _beside(self) -> dict[str, Tensor]:
-        """What each cluster says beside the mediator and the exposure factor: shrunk towards nothing."""
-        tables: dict[str, Tensor] = {"outcome": self.direct.omega_K}
+    def _beside(self) -> dict[str, tuple[Tensor, float]]:
+        """What touches say beside the mediator, and the standard deviation of its normal prior around nothing.
+
+        Each cluster's own word is kept low, since few uploads speak for it and the exposure factor has said most; the
+        exposure factor's own word, since the intent's proxies have.
+        """
+        priors: dict[str, tuple[Tensor, float]] = {"outcome": (self.direct.omega_K, self.cluster_sd)}
         if self.intent is not None:
-            tables["intent"] = self.intent.served_K
-        return tables
+            priors["intent"] = (self.intent.served_K, self.cluster_sd)
+        if self.direct.factor is not None:
+            factor = torch.cat([self.direct.factor.weight.flatten(), self.direct.factor.bias])
+            priors["factor"] = (factor, self.factor_sd)
+        return priors
 
     def _marginal_nll(self, journey: _Journey, batch: Batch, leak: bool = True) -> Tensor:
         """- log p(Y', Z, Y | T, X), [B]; leak: with kappa as fitted, else with kappa = 0."""

@@ -60,9 +60,9 @@ def sparsity_cost(mean_stimulus_K: Tensor, nats: float, num_rows: int) -> Tensor
     return torch.log1p(mean_stimulus_K.abs() / SPARSITY_FLOOR).sum() * (nats / max(1, num_rows))
 
 
-def ridge_cost(table_K: Tensor, sd: float, num_rows: int) -> Tensor:
-    """sum_c t_c^2 / (2 sd^2 rows): minus the log density of a N(0, sd) prior, per row. One value, not one a row."""
-    return table_K.square().sum() / (2 * sd**2 * max(1, num_rows))
+def ridge_cost(values: Tensor, sd: float, num_rows: int) -> Tensor:
+    """sum v^2 / (2 sd^2 rows): minus the log density of a N(0, sd) prior, per row. One value, not one a row."""
+    return values.square().sum() / (2 * sd**2 * max(1, num_rows))
 
 
 def total(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -96,7 +96,7 @@ def test_the_loss_equals_a_slow_quadrature(leak, intent, columns):
                 served = sum(p["intent.served_K"][c] for c in columns["cluster_index"][i, :n])
                 w = p["intent.linear.weight"][0] @ x + served + node_z
                 logit = logit + p["intent.eta_J"] * w
-                direct = g0 + p["intent.gamma"] * w
+                direct = g0 + p["intent.gamma"] * (w - 0.8)
                 logit_z = p["intent.signals.intercept_J"] + p["intent.signals.loading_J"] * w
                 log_z = (columns["intent_proxies"][i] * logit_z - softplus(logit_z)).sum()
             if leak:
@@ -104,7 +104,7 @@ def test_the_loss_equals_a_slow_quadrature(leak, intent, columns):
             v = columns["outcome_proxies"][i].astype(float)
             logs = v[:2] * logit[:2] - softplus(logit[:2])
             log_p = logs.sum() + v[2] * logit[2] - np.exp(logit[2]) - gammaln(v[2] + 1)
-            outcome = expit(direct + slope * (mu + node))
+            outcome = expit(direct + slope * (mu + node - 1.5))
             likelihood += weight * np.exp(log_p + log_z) * (outcome if y else 1 - outcome)
         total -= np.log(likelihood)
     assert float(model(batch)["nll"]) == pytest.approx(total / len(columns["num_touches"]), rel=1e-4)

@@ -126,7 +126,7 @@ class LatentModel(nn.Module):
             p_outcome_B = self._p_outcome(journey.mu_B, journey.g0_B, journey.slope_B)
             p_deleted_BL = self._p_outcome(deleted_BL, journey.g0_B[:, None], journey.slope_B[:, None])
             p_do_B, p_do_deleted_BL = self._interventional(batch, journey.mu_B, deleted_BL)
-            posterior_mean_B, _ = self.grid.posterior_means(self._proxies(journey, batch, with_outcome=False))
+            posterior_mean_B, _ = self.grid.posterior_means(self._proxies(journey, batch))
             leak_gain_B = self._leak_gain(journey, batch)
             _, intent_residual_B = self.grid.posterior_means(self._intents(journey, batch))
         return from_probabilities(
@@ -187,27 +187,29 @@ class LatentModel(nn.Module):
             priors["factor"] = (factor, self.factor_sd)
         return priors
 
-    def _marginal_nll(self, journey: _Journey, batch: Batch, leak: bool = True) -> Tensor:
-        """- log p(Y', Z, Y | T, X), [B]; leak: with kappa as fitted, else with kappa = 0."""
+    def _marginal_nll(self, journey: _Journey, batch: Batch, fitted_leak: bool = True) -> Tensor:
+        """- log p(Y', Z, Y | T, X), [B]; fitted_leak = False: without what the data told of kappa."""
         m_BN = journey.mu_B[:, None] + self.grid.x_N
         logit_BN = journey.g0_B[:, None] + journey.slope_B[:, None] * m_BN + self._gamma() * self.grid.z_N
-        signals_BN = self._proxies(journey, batch, leak) + self._intents(journey, batch)
+        leak_BJ = None
+        if self.leak is not None:
+            leak_BJ = self.leak(batch.outcome_B, self.proxies.loading_J, self.slope.typical(), fitted_leak)
+        signals_BN = self._proxies(journey, batch, leak_BJ) + self._intents(journey, batch)
         return losses.marginal_nll(signals_BN, logit_BN, batch.outcome_B, self.grid)
 
     def _leak_gain(self, journey: _Journey, batch: Batch) -> Tensor | None:
-        """Log likelihood that kappa gains on each journey, [B]. None without a leak term."""
+        """Log likelihood that what was fitted of kappa gains on each journey, [B]. None without a leak term."""
         if self.leak is None:
             return None
-        return self._marginal_nll(journey, batch, leak=False) - self._marginal_nll(journey, batch)
+        return self._marginal_nll(journey, batch, fitted_leak=False) - self._marginal_nll(journey, batch)
 
-    def _proxies(self, journey: _Journey, batch: Batch, with_outcome: bool) -> Tensor:
-        """log p(Y' | m_n, w_n [, Y]), [B, N]."""
+    def _proxies(self, journey: _Journey, batch: Batch, leak_BJ: Tensor | None = None) -> Tensor:
+        """log p(Y' | m_n, w_n, Y), [B, N], with leak_BJ added to the logits for Y; None: of Y = 0."""
         shift_BNJ = None
         if self.intent is not None:
             shift_BNJ = (journey.nu_B[:, None] + self.grid.z_N)[..., None] * self.intent.eta_J
-        if self.leak is not None and with_outcome:
-            leak_B1J = self.leak(batch.outcome_B, self.proxies.loading_J)[:, None, :]
-            shift_BNJ = leak_B1J if shift_BNJ is None else shift_BNJ + leak_B1J
+        if leak_BJ is not None:
+            shift_BNJ = leak_BJ[:, None, :] if shift_BNJ is None else shift_BNJ + leak_BJ[:, None, :]
         m_BN = journey.mu_B[:, None] + self.grid.x_N
         log_BN: Tensor = self.proxies(m_BN, batch.outcome_proxies_BJ, shift_BNJ)
         return log_BN

@@ -43,6 +43,10 @@ class Slope(nn.Module):
         if self.factor is not None:
             initialise.fill(self.factor, 0.0)
 
+    def typical(self) -> Tensor:
+        """b of a journey with average covariates."""
+        return F.softplus(self.linear.bias.squeeze())
+
     def forward(self, covariates_BD: Tensor, factor_B: Tensor | None = None) -> Tensor:
         need_B = self.linear(covariates_BD).squeeze(1)
         if self.factor is not None and factor_B is not None:

@@ -120,7 +120,8 @@ def test_without_an_anchor_no_kappa_goes_along_the_loadings(kappa, loading):
     with torch.no_grad():
         leak.kappa_J.copy_(torch.tensor(kappa))
         leak.drawn.fill_(0.0)
-    found_J = leak.kappa(loading_J)
+    found_J, drawn_J = leak.kappa(loading_J, torch.tensor(0.7))
+    assert not drawn_J.any()
     assert float((found_J @ loading_J).detach()) == pytest.approx(0.0, abs=1e-4)
     rest_J = torch.tensor(kappa) - found_J
     torch.testing.assert_close(
@@ -136,11 +137,13 @@ def test_the_drawn_part_of_a_leak_spreads_only_where_a_leak_is_found_and_is_neve
         leak.reset_parameters(torch.Generator().manual_seed(seed))
         with torch.no_grad():
             leak.kappa_J.copy_(size * torch.tensor([1.0, 0.0, -1.0]))
-        leak(torch.ones(2), loading_J).square().sum().backward()
-        assert float(leak.drawn.detach()) > 0 and float(leak.drawn.grad) == 0
-    along = [float((leak.kappa(loading_J) @ loading_J).detach()) for leak in leaks]
-    assert len(set(np.round(along, 3))) == (3 if size > 1 else 1)
-    assert all(a > 1 for a in along) if size > 1 else along == pytest.approx([0.0, 0.0, 0.0], abs=1e-6)
+        leak(torch.ones(2), loading_J, torch.tensor(0.7)).square().sum().backward()
+        assert float(leak.drawn.grad) == 0
+    for leak in leaks:
+        u, (_, drawn_J) = float(leak.drawn.detach()), leak.kappa(loading_J, torch.tensor(0.7))
+        c = u / (1 - u) * 0.7 if size > 1 else 0.0  # u is the leak's share of b + c
+        torch.testing.assert_close(drawn_J.detach(), torch.full((3,), c), rtol=0.02, atol=1e-6)
+    assert len({float(leak.drawn.detach()) for leak in leaks}) == 3
 
 
 def test_an_anchor_settles_kappa_for_the_others(batch):
@@ -148,7 +151,8 @@ def test_an_anchor_settles_kappa_for_the_others(batch):
     leak.reset_parameters()
     with torch.no_grad():
         leak.kappa_J.copy_(torch.tensor([2.0, 3.0, 4.0]))
-    torch.testing.assert_close(leak.kappa(torch.ones(3)).detach(), torch.tensor([2.0, 0.0, 4.0]))
+    leaked_BJ = leak(torch.tensor([0.0, 1.0]), torch.ones(3), torch.tensor(0.7)).detach()
+    torch.testing.assert_close(leaked_BJ, torch.tensor([[0.0, 0.0, 0.0], [2.0, 0.0, 4.0]]))
 
 
 def test_the_leaks_gain_is_the_likelihood_with_kappa_over_that_without(batch):
@@ -186,9 +190,13 @@ def test_ate_x_is_the_mean_over_sequences_that_a_user_might_have_been_served(col
     """Against 20,000 sequences drawn from the fitted exposure model for one user, each with its own w_hat."""
     model = perturbed(ModelConfig(item_rows=0, author_rows=0), seed=4)
     one = Batch.from_columns({k: v[3:4] for k, v in columns.items()}, SPEC)
-    effects, e = model.effects(one), model.exposure
+    e = model.exposure
     with torch.no_grad():
         generator, draws = torch.Generator().manual_seed(0), 20_000
+        for table_K in (model.direct.omega_K, model.intent.served_K):
+            table_K.copy_(0.15 * torch.sin(torch.arange(5.0)))
+        e.served_K.copy_(torch.tensor([0.6, -0.4, 0.0, 0.5, -0.7]))
+        model.direct.factor.bias.fill_(0.6)
         e.count_mean.bias.fill_(2.5)
         e.count_log_sd.fill_(-1.0)  # a slot is taken or not: the root of their number varies by about .35
         x_B = torch.randn(draws, generator=generator)

@@ -173,10 +173,12 @@ def register_model(tracker: Tracker, parent: Run, conf: Config, folder: Path, ta
 
     numbers, integers = Array(DataType.double), Array(DataType.long)
     needed = {"covariates": numbers, "cluster": integers, "age_hours": numbers}
-    optional = {"item_id": integers, "author_id": integers, "embedding": Array(numbers)}
-    columns = {**needed, **optional}
+    touches = {"item_id": integers, "author_id": integers, "embedding": Array(numbers)}
+    optional = {"user_id": DataType.long, **touches}
+    columns: dict[str, Any] = {**needed, **optional}
     inputs = Schema([ColSpec(kind, name, required=name in needed) for name, kind in columns.items()])
-    outputs = Schema([ColSpec(DataType.double, "p_outcome"), ColSpec(numbers, "removal_effect")])
+    effects = ("removal_effect", "removal_effect_lower", "removal_effect_upper")
+    outputs = Schema([ColSpec(DataType.double, "p_outcome"), *[ColSpec(numbers, effect) for effect in effects]])
     name = f"{conf.tracking.registered_model}_{conf.env}"
     from almmta_spark.inference import serving
 

@@ -179,8 +179,8 @@ class ModelConfig:
     num_decays: int = 3
     """Exponentials the age kernel is a mixture of."""
     signed: bool | None = False
-    """Let strengths be of either sign, under an odd link, for touches that discourage (null: fit both, and keep the one
-    that the held-out journeys' likelihood is for)."""
+    """Let strengths be of either sign, under an odd link, for touches that discourage (null: latent fits both and keeps
+    the one that the held-out journeys' likelihood is for; other variants are not signed)."""
     quadrature_nodes: int = 9
     """Gauss-Hermite nodes over the mediator's noise."""
     sparsity: float = 0.3

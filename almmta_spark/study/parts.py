@@ -44,7 +44,7 @@ PARTS = (
     Part("heads with an adversary of the outcome", "latent:adversary_target=outcome", RICH),
     Part("heads with an adversary of the outcome's residual", "latent:adversary_target=outcome_residual", RICH),
     Part("neither second latent nor adversary", "latent:heads_adversary_weight=0,hidden_intent=false", RICH),
-    Part("with a signed term", "latent:signed=true", ("default", "signed")),
+    Part("with strengths of either sign", "latent:signed=true", ("default", "signed")),
     Part("without the adversary", "paper:adversary_weight=0", (*PLAIN, "leak_y", "leak_w", "rich", "rich_hard")),
     Part("without the contrast of matched pairs", "paper:contrastive_weight=0", ("default", "content")),
     Part("front-door sum over any journeys", "paper:frontdoor_neighbours=batch", PLAIN),

@@ -50,10 +50,11 @@ def fit(request: FitRequest, device: str | None = None) -> FitResult:
 
     Rank 0 writes weights.pt, model.json, history.json and checkpoints to output_dir. The model kept is the average of
     the weights over the second half of the steps. Equal requests on equal data give equal weights, resumed or not.
-    Where model.signed is null two models are fitted more, and the better of them says what the request's model is.
+    Where model.signed is null both structures are fitted, and the likelier is the request's (training/structure.py).
     """
-    if request.model.signed is None:
+    if request.model.signed is None and request.variant in structure.CHOSEN_FOR:
         return _fit_the_likelier(request, device)
+    request = replace(request, model=replace(request.model, signed=bool(request.model.signed)))
     with session(device) as ranks:
         table = loader.open_table(request.dataset_url, request.spec)
         shard = Shard.open(table, request.spec, request.training, ranks, request.seed)

@@ -16,6 +16,8 @@ from almmta_spark.training.folder import Folder
 from almmta_spark.training.request import FitRequest, FitResult
 
 MARGIN_NATS = 2.0
+CHOSEN_FOR = ("latent",)
+"""Variants that may be of either structure; those compared with them are non-negative."""
 
 
 def candidates(request: FitRequest) -> tuple[FitRequest, FitRequest]:

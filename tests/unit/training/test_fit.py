@@ -53,6 +53,14 @@ def test_the_structure_is_the_one_that_held_out_journeys_are_for(sample, tmp_pat
         assert chosen.metrics["signed_gain_nats"] == pytest.approx((cut - free) * sample.spec.num_validation)
 
 
+def test_the_structure_of_a_compared_model_is_not_chosen(sample, tmp_path):
+    asked = request_for(sample, tmp_path, epochs=1)
+    asked = dataclasses.replace(asked, variant="backdoor", model=dataclasses.replace(asked.model, signed=None))
+    fitted = main.fit(asked)
+    assert saved.load(fitted.output_dir)[2]["model"]["signed"] is False
+    assert "signed" not in fitted.metrics and not (tmp_path / "structure=signed").exists()
+
+
 def test_without_held_out_journeys_the_smaller_structure_is_kept():
     results = [FitResult("latent", "", "", {"held_out_nll": nll}, []) for nll in (1.0, 0.5)]
     assert structure.gain_nats(*results, num_validation=0) == 0.0 < structure.MARGIN_NATS

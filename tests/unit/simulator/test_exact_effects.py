@@ -234,7 +234,7 @@ def test_clusters_that_inspire_nobody_have_exactly_no_effect(world_of: WorldOf) 
     assert np.all(ett[~null & draw.shown] > 0)
 
 
-@pytest.mark.parametrize("name", ["default", "hard", "direct", "w_to_m", "misspecified"])
+@pytest.mark.parametrize("name", ["default", "hard", "direct", "w_to_m", "misspecified", "random:4"])
 def test_withholding_touches_costs_the_uploads_that_the_truth_says(name: str, world_of: WorldOf) -> None:
     world = world_of(name, 0, 0.03)
     users = np.arange(40_000)

@@ -100,9 +100,12 @@ def test_no_user_id_leaves_the_warehouse(client, attribution, tmp_path):
 
 
 def test_the_candidate_model_says_what_the_table_says(client, spark, night, attribution):
-    """The registered model, loaded by its alias, on one journey's raw values."""
+    """The registered model, loaded by its alias, on one journey's raw values: the fits that saw its user are silent."""
     model = mlflow.pyfunc.load_model("models:/almmta_test@candidate")
-    journey = spark_tables.read(spark, night, tables.JOURNEYS, DS).where("size(touches) >= 3").first()
+    propensities = spark_tables.read(spark, night, tables.PROPENSITIES, DS)
+    trained_on = propensities.where("is_validation = 0").select("journey_id")
+    journeys = spark_tables.read(spark, night, tables.JOURNEYS, DS).join(trained_on, "journey_id")
+    journey = journeys.where("size(touches) >= 3").first()
     items = spark_tables.read(spark, night, tables.ITEM_CLUSTERS, DS).collect()
     raw = {
         "user_id": [journey.user_id],

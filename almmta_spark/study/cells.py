@@ -25,7 +25,7 @@ METRICS = {
 ORDER = (
     *("latent", "paper", "paper_lambda_0", "paper_lambda_1", "paper_lambda_5"),
     *("doubly_robust", "balanced", "backdoor_ipw", "backdoor", "attention"),
-    *("shapley", "markov", "time_decay", "position_based", "linear", "first_touch", "last_touch"),
+    *("shapley_model", "shapley", "markov", "time_decay", "position_based", "linear", "first_touch", "last_touch"),
 )
 
 

@@ -87,10 +87,10 @@ def _fit_the_likelier(request: FitRequest, device: str | None) -> FitResult:
         evidence = {"signed_gain_nats": gain, "signed": float(likelier is signed)}
         if ranks.is_main:
             log.info("%s: %s, by %+.1f nats", request.variant, likelier.output_dir.rsplit("=", 1)[-1], gain)
-        chosen = replace(likelier, training=request.training, output_dir=request.output_dir)
-        fitted = likelier if chosen.training == likelier.training else chosen
-        if fitted is chosen:
-            fit(chosen, device)
+        fitted = likelier
+        if request.variant in request.training.ensemble.variants:
+            fitted = replace(request, model=likelier.model)
+            fit(fitted, device)
         if ranks.is_main:
             structure.keep(fitted.output_dir, request.output_dir, evidence)
         ranks.broadcast(b"")  # nobody reads before rank 0 has written

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from almmta_spark.config import EnsembleConfig
 from almmta_spark.training.folder import Folder
 from almmta_spark.training.request import FitRequest, FitResult
 
@@ -22,7 +21,7 @@ CHOSEN_FOR = ("latent",)
 
 def candidates(request: FitRequest) -> tuple[FitRequest, FitRequest]:
     """Single fits of the non-negative and of the signed structure, each in a folder of its own."""
-    training = replace(request.training, ensemble=EnsembleConfig())
+    training = replace(request.training, ensemble=replace(request.training.ensemble, variants=()))
     fits = (
         replace(
             request,

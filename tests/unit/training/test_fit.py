@@ -53,6 +53,17 @@ def test_the_structure_is_the_one_that_held_out_journeys_are_for(sample, tmp_pat
         assert chosen.metrics["signed_gain_nats"] == pytest.approx((cut - free) * sample.spec.num_validation)
 
 
+def test_an_ensemble_is_fitted_in_the_structure_that_single_fits_chose(sample, tmp_path):
+    plan = EnsembleConfig(variants=("latent",), folds=2, repeats=1)
+    asked = request_for(sample, tmp_path, epochs=1, ensemble=plan)
+    asked = dataclasses.replace(asked, model=dataclasses.replace(asked.model, signed=None))
+    chosen = main.fit(asked)
+    singles = [FitResult.load(one.output_dir) for one in structure.candidates(asked)]
+    assert chosen.digest not in {one.digest for one in singles}
+    assert chosen.metrics["num_parameters"] == 2 * singles[0].metrics["num_parameters"]
+    assert saved.load(chosen.output_dir)[2]["model"]["signed"] == bool(chosen.metrics["signed"])
+
+
 def test_the_structure_of_a_compared_model_is_not_chosen(sample, tmp_path):
     asked = request_for(sample, tmp_path, epochs=1)
     asked = dataclasses.replace(asked, variant="backdoor", model=dataclasses.replace(asked.model, signed=None))

@@ -33,7 +33,7 @@ class Night:
     columns: dict[str, np.ndarray]
     """training_examples columns, one row a journey, and author_id of each touch."""
     effects: np.ndarray
-    """[rows, L] exact ETT, 0 in padding."""
+    """[rows, L] exact ETT, 0 in padding; L is the longest journey's."""
     effects_ate: np.ndarray
     """[rows, L] exact ATE-X, 0 in padding."""
 
@@ -108,7 +108,8 @@ def simulate(
         content_mean=mean_E,
         content_scale=scale,
     )
-    return Night(spec, columns, *(packed(effects) for effects in truth.exact_effects(world, draw)))
+    longest = shown.sum(1).max()  # as Batch cuts its lists
+    return Night(spec, columns, *(packed(effects)[:, :longest] for effects in truth.exact_effects(world, draw)))
 
 
 def _touches(id_BL: np.ndarray, num_touches_B: np.ndarray) -> np.ndarray:

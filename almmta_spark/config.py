@@ -300,7 +300,7 @@ class TrainingConfig:
     """Training processes (one a GPU, or one a core's worth of CPU)."""
     local_mode: bool = True
     """True: processes on the driver's machine; False: one Spark task slot each, on the executors."""
-    epochs: int = 14
+    epochs: int = 20
     """Passes over the training table."""
     batch_size: int = 1024
     """Journeys a step over all ranks."""

@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from almmta_spark.config import EnsembleConfig, ModelConfig, TrainingConfig
 from almmta_spark.model import saved
@@ -111,13 +110,14 @@ def test_two_ranks_read_every_row_and_reach_the_loss_and_the_effects_of_one(fits
 def test_on_uneven_ranks_the_gradient_is_that_of_the_global_batch(fits, what):
     """One step an epoch holds all rows, whoever has them: the weights must be those of one process, of every member.
 
-    They move by about .1; Adam makes up to 1e-4 of rounding, a mean of the ranks' means makes 1e-2.
+    They move by about .1; Adam makes up to 1e-4 of rounding, and ten times that of the odd gradient that is all but 0;
+    a mean of the ranks' means makes 1e-2 of every one.
     """
     one, two = (saved.load(fits[f"{what} on {n}"].output_dir)[0].state_dict() for n in (1, 2))
     for name in one:
-        torch.testing.assert_close(
-            two[name], one[name], rtol=1e-3, atol=5e-4, msg=lambda text, name=name: f"{name}: {text}"
-        )
+        apart = (two[name] - one[name]).abs()
+        assert float(apart.max()) < 3e-3, (name, apart.max())
+        assert float((apart > 5e-4 + 1e-3 * one[name].abs()).float().mean()) <= 0.01, (name, apart.max())
     losses = [[entry["loss"]["loss"] for entry in fits[f"{what} on {n}"].history] for n in (1, 2)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
     assert losses[0][-1] < losses[0][0]

@@ -18,6 +18,8 @@ from almmta_spark.simulator.records import SOURCES, table_records
 from almmta_spark.simulator.truth import exact_effects, truth_error
 from almmta_spark.simulator.world import World
 
+pytestmark = pytest.mark.long
+
 FIELDS = [f.name for f in dataclasses.fields(NightDraw)]
 user_ids = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=60, unique=True)
 

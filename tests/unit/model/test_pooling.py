@@ -48,6 +48,7 @@ def test_an_id_nobody_has_met_has_the_mean_of_the_prior():
     assert not effects.eval()(torch.arange(1000, 4000)[None])[0].any()
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=20)
 @given(st.integers(1, 10_000), st.floats(0.05, 3.0))
 def test_a_mean_is_shrunk_as_far_as_the_touches_say(touches, scale):

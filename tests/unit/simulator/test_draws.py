@@ -12,6 +12,8 @@ from almmta_spark.simulator import hashing
 from almmta_spark.simulator.draws import NightDraw, draw_night
 from almmta_spark.simulator.world import World
 
+pytestmark = pytest.mark.long
+
 WorldOf = Callable[..., World]
 
 NUM = 20_000

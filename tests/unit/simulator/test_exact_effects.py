@@ -14,6 +14,8 @@ from almmta_spark.simulator.draws import NightDraw, draw_night
 from almmta_spark.simulator.truth import confounder_grid, confounder_posterior, exact_effects, interventional
 from almmta_spark.simulator.world import World
 
+pytestmark = pytest.mark.long
+
 WorldOf = Callable[..., World]
 
 SAMPLES = 100_000

@@ -13,6 +13,8 @@ from almmta_spark.model.ensemble import Ensemble, left_out
 from almmta_spark.training import main, optimiser
 from almmta_spark.training.request import FitRequest
 
+pytestmark = pytest.mark.long
+
 PLAN = EnsembleConfig(variants=("latent",), folds=3, repeats=1)
 CONF = ModelConfig(sparsity=0.0)  # the sparsity cost is a mean over the rows at hand: a member's own, or all
 

@@ -348,6 +348,7 @@ JOURNEY_SCORES = Table(
         _n("g0 double | outcome's part beside the mediator, logit"),
         _n("slope double | b(X)"),
         _n("posterior_mean double | E[eps | Y', T, X]"),
+        _n("mediator_overlap double | exp(-(mu - mu without the touch)^2), of the touch where it is least"),
         _n("leak_gain double | log likelihood gained by letting Y leak into Y'; null without such a term"),
         _n("intent_residual double | intent shown by Z beyond T and X: E[z | Z, T, X]; null without intent proxies"),
         _c("sample string | logged or randomised (the simulator's uniformly drawn sequences)"),

@@ -128,6 +128,20 @@ def negative_control_checks(t_values: Mapping[str, float]) -> Iterator[Check]:
         )
 
 
+def mediator_overlap_checks(overlaps: Mapping[str, float]) -> Iterator[Check]:
+    """Per model with a mediator: whether the mediators that a deletion asks about are ones that journeys have."""
+    for method, value in overlaps.items():
+        yield Check(
+            f"mediator_overlap/{method}",
+            value,
+            0.2,
+            "In one journey of twenty, taking out its strongest touch moves the mediator this far off what such "
+            "journeys show (1: not at all): those effects lean on the model's form. Read them with their intervals, "
+            "and let the recommender leave such touches out now and then.",
+            low=True,
+        )
+
+
 def placebo_checks(claims: Mapping[str, float]) -> Iterator[Check]:
     """Mean |removal_effect| of the night's own model (the first), and of those fitted where nothing can be found."""
     (_, real), *placebos = claims.items() or [("", float("nan"))]

@@ -77,3 +77,20 @@ def _bucket(rows: Mapping[str, NDArray[Any]]) -> BucketOverlap:
         float(rows["weight"][treated].sum()) ** 2 / squares if squares else 0.0,
         int(rows["clipped"].sum()),
     )
+
+
+def mediator_overlap(journey_scores: DataFrame, share: float = 0.05) -> dict[str, float]:
+    """The overlap that `share` of each model's logged journeys do not reach; models without a mediator are left out.
+
+    Bins of 1/1000, counted: exact sketches would depend on the order of arrival. One scan; 1,001 rows a model.
+    """
+    scores = journey_scores.where((F.col("sample") == "logged") & F.col("mediator_overlap").isNotNull())
+    bin_ = F.floor(F.col("mediator_overlap") * 1000).cast("int").alias("bin")
+    found = collect(scores.groupBy("method", bin_).agg(F.count(F.lit(1)).alias("count")))
+    lowest = {}
+    for method in sorted(set(found["method"])):
+        of = found["method"] == method
+        order = np.argsort(found["bin"][of])
+        reached = np.cumsum(found["count"][of][order])
+        lowest[method] = float(found["bin"][of][order][np.searchsorted(reached, share * reached[-1])]) / 1000
+    return lowest

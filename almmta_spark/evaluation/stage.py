@@ -94,7 +94,7 @@ def evaluate(
     row_counts: (rejected, all) rows per input table; history: epochs of each trained model, for the training curves;
     claims: mean |removal_effect| of the night's own model, then of its placebos.
     Cost: two scans of attribution and three joins with truth_attribution, one explosion of propensities to journeys x
-    clusters rows (twice, aggregated in place), two scans of journey_scores, one of them joined with journeys. On the
+    clusters rows (twice, aggregated in place), three scans of journey_scores, one of them joined with journeys. On the
     driver: groups x NUM_CELLS sums a protocol, and at most exact.MAX_TOUCHES touches a method where there is truth.
     """
     found = auuc.scores(inputs.attribution)
@@ -122,6 +122,7 @@ def evaluate(
         *diagnostics.negative_control_checks(
             negative_control.negative_controls(inputs.journey_scores, inputs.journeys)
         ),
+        *diagnostics.mediator_overlap_checks(overlap.mediator_overlap(inputs.journey_scores)),
         *diagnostics.placebo_checks(claims or {}),
         *diagnostics.outcome_checks(fits),
         *diagnostics.rejected_checks(row_counts or {}, conf.ingest.max_rejected_rate),

@@ -17,7 +17,7 @@ from almmta_spark.example_spec import ExampleSpec
 from almmta_spark.model import Batch, Effects
 from almmta_spark.model.ensemble import Ensemble
 
-PIECES = ("p_do", "mu", "g0", "slope", "posterior_mean", "intent_residual", "leak_gain")
+PIECES = ("p_do", "mu", "g0", "slope", "posterior_mean", "intent_residual", "mediator_overlap", "leak_gain")
 """What evaluation needs beside the effects; NaN where a variant has no such piece."""
 
 

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from pyspark import Broadcast
 
 PASSED_ON = ("journey_id", "num_touches", "propensity_bucket")
-JOURNEY_VALUES = ("p_outcome", "p_do", "mu", "g0", "slope", "posterior_mean", "intent_residual", "leak_gain")
+JOURNEY_VALUES = (
+    *("p_outcome", "p_do", "mu", "g0", "slope", "posterior_mean"),
+    *("intent_residual", "mediator_overlap", "leak_gain"),
+)
 TOUCH_VALUES = (
     "removal_effect",
     "removal_effect_lower",
@@ -30,7 +33,8 @@ TOUCH_VALUES = (
 )
 SCHEMA = (
     "journey_id bigint, num_touches int, propensity_bucket array<int>, p_outcome double, p_do double, mu double, "
-    "g0 double, slope double, posterior_mean double, intent_residual double, leak_gain double, "
+    "g0 double, slope double, posterior_mean double, intent_residual double, "
+    "mediator_overlap double, leak_gain double, "
     "removal_effect array<double>, removal_effect_lower array<double>, removal_effect_upper array<double>, "
     "removal_effect_ate array<double>, p_outcome_deleted array<double>, removal_effect_members array<array<float>>"
 )

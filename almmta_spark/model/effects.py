@@ -29,6 +29,8 @@ class Effects:
     """b: the outcome logit's slope in the mediator."""
     posterior_mean_B: Tensor | None = None
     """E[eps | Y', T, X], of the mediator's noise."""
+    mediator_overlap_B: Tensor | None = None
+    """exp(-(mu - mu without the touch)^2) of the touch where it is least: 0 where a deletion leaves what is seen."""
     leak_gain_B: Tensor | None = None
     """Log likelihood that letting Y leak into the proxies gains on a journey (needs its outcome)."""
     intent_residual_B: Tensor | None = None

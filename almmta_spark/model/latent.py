@@ -128,6 +128,7 @@ class LatentModel(nn.Module):
             p_do_B, p_do_deleted_BL = self._interventional(batch, journey.mu_B, deleted_BL)
             posterior_mean_B, _ = self.grid.posterior_means(self._proxies(journey, batch))
             leak_gain_B = self._leak_gain(journey, batch)
+            moved_BL = (journey.mu_B[:, None] - deleted_BL) * batch.mask_BL
             _, intent_residual_B = self.grid.posterior_means(self._intents(journey, batch))
         return from_probabilities(
             p_outcome_B,
@@ -139,6 +140,7 @@ class LatentModel(nn.Module):
             g0_B=journey.g0_B,
             slope_B=journey.slope_B,
             posterior_mean_B=posterior_mean_B,
+            mediator_overlap_B=torch.exp(-moved_BL.square().amax(1)),
             leak_gain_B=leak_gain_B,
             intent_residual_B=None if self.intent is None else intent_residual_B,
         )

@@ -128,6 +128,7 @@ def build(spark: SparkSession, num_users: int = 300, seed: int = 0) -> Night:
                     "p_outcome": round(float(0.05 + 0.5 * rng.random()), 4),
                     "p_do": None,
                     "posterior_mean": float(rng.normal()),
+                    "mediator_overlap": round(float(0.4 + 0.6 * rng.random()), 3),
                     "leak_gain": None,
                     "mu": float(rng.normal()),
                     "g0": float(rng.normal(-3, 1)),

@@ -76,7 +76,7 @@ def test_diagnostics_cover_what_the_night_has(found):
     assert names == {
         "withholding_rows_used", "withholding_shortfall", "effective_sample_share", "propensity_calibration",
         "clipped_weight_share", "overfit", "proxy_reliability", "num_outcomes", "base_rate", "rejected_rate",
-            "negative_control",
+            "negative_control", "mediator_overlap",
     }  # fmt: skip
     assert all(r["verdict"] in ("pass", "warn", "fail") and r["advice"] for r in found.diagnostics)
 

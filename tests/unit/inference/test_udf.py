@@ -42,7 +42,7 @@ def test_scores_are_the_models_own_effects_for_real_touches_alone(saved_model, f
         assert found["p_outcome_deleted"][row].as_py() == effects.p_deleted_BL[row, :count].double().tolist()
         assert found["removal_effect_ate"][row].as_py() == effects.removal_effect_ate_BL[row, :count].double().tolist()
     assert found["p_outcome"].to_pylist() == effects.p_outcome_B.double().tolist()
-    for name in ("p_do", "posterior_mean", "intent_residual", "leak_gain"):
+    for name in ("p_do", "posterior_mean", "intent_residual", "mediator_overlap", "leak_gain"):
         expected = getattr(effects, f"{name}_B")
         assert found[name].to_pylist() == ([None] * len(found) if expected is None else expected.double().tolist())
     assert np.abs(effects.removal_effect_BL.numpy()).max() > 0.01

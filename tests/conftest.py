@@ -1,4 +1,4 @@
-"""One Spark session for the whole test run."""
+"""One thread a process, and one Spark session, for the whole test run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+# Before torch is imported. Two workers fill two cores; threads that wait for each other spin, which cost the fast tests
+# twice the processor time that they need. Nor do bits then depend on the number of cores.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # Quick to compile, as no plan runs often; room for all of them, as a full code cache leaves the rest interpreted.
 JAVA_OPTIONS = "-Duser.timezone=UTC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"

@@ -18,14 +18,6 @@ WORLD, NUM_USERS, ENOUGH = "random:2", 20_000, 40
 """ENOUGH touches of an item say something of it."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def world():
     return draws.build_world(WORLD, 0)

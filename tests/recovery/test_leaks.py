@@ -17,14 +17,6 @@ pytestmark = pytest.mark.long
 NUM_USERS = 20_000
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def fitted(world: str, conf: ModelConfig, seed: int = 0) -> tuple[harness.Night, torch.nn.Module]:
     night = harness.simulate(world, NUM_USERS, seed=1)
     return night, harness.fit(night, "latent", conf, TrainingConfig(), seed=seed).model

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from almmta_spark.config import ModelConfig, TrainingConfig
 from tests.recovery import harness
@@ -15,14 +14,6 @@ from tests.recovery import harness
 pytestmark = pytest.mark.long
 
 NUM_USERS = 20_000
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

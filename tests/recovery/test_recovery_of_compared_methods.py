@@ -6,7 +6,6 @@ Bounds leave room for another torch or thread count.
 from __future__ import annotations
 
 import pytest
-import torch
 
 from almmta_spark.config import ModelConfig, TrainingConfig
 from tests.recovery import harness
@@ -14,14 +13,6 @@ from tests.recovery import harness
 pytestmark = pytest.mark.long
 
 NUM_USERS = 20_000
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def scores(night: harness.Night, variant: str) -> harness.Scores:

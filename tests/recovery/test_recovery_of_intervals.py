@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from almmta_spark.causal import jackknife, truth
 from almmta_spark.config import EnsembleConfig, ModelConfig, TrainingConfig
@@ -13,14 +12,6 @@ from tests.recovery import harness
 pytestmark = pytest.mark.long
 
 PLAN = EnsembleConfig(variants=("latent",), folds=3, repeats=2)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,6 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     torch = pytest.importorskip("torch")
     from almmta_spark.model import build, saved
 
-    torch.set_num_threads(1)
     conf = ModelConfig(signed=True, quadrature_nodes=5)
     model, drawn = build("latent", SPEC, conf), torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -63,7 +62,6 @@ def saved_ensemble(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     from almmta_spark.model import saved
     from almmta_spark.model.ensemble import Ensemble
 
-    torch.set_num_threads(1)
     plan = EnsembleConfig(variants=("latent",), folds=3, repeats=2)
     model, drawn = Ensemble("latent", SPEC, ModelConfig(), plan, seed=2), torch.Generator().manual_seed(3)
     model.reset_parameters(drawn)

@@ -67,6 +67,7 @@ def test_no_confounding_means_the_recommender_does_not_see_the_intent() -> None:
         assert np.array_equal(world.p_occupied(x, low), world.p_occupied(x, high)) == equal
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", list(worlds.WORLDS))
 def test_the_base_rate_of_journeys_is_the_one_asked_for(name: str, world_of: Callable[..., World]) -> None:
     draw = draw_night(world_of(name, 0, 0.03), 0, 7, np.arange(60_000))

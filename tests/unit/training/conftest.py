@@ -24,8 +24,7 @@ from almmta_spark.training.shard import Shard
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
-    """More threads than a busy machine has free cores for wait on each other instead of computing."""
-    torch.set_num_threads(1)
+    """For jobs too, which take all cores."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distributed, "_cores", lambda: 1)
         yield

@@ -121,9 +121,13 @@ def test_another_seed_gives_other_weights(sample, fitted, tmp_path):
 
 
 def test_a_fit_leaves_torch_as_it_found_it(sample, tmp_path):
-    torch.set_num_threads(1)
-    main.fit(request_for(sample, tmp_path, epochs=1))
-    assert torch.get_num_threads() == 1 and not torch.are_deterministic_algorithms_enabled()
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        main.fit(request_for(sample, tmp_path, epochs=1))
+        assert torch.get_num_threads() == 2 and not torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_request_survives_its_json(sample, tmp_path):

@@ -187,14 +187,27 @@ def test_ate_x_equals_ett_where_the_outcome_depends_on_touches_through_the_media
 
 
 def test_ate_x_is_the_mean_over_sequences_that_a_user_might_have_been_served(columns):
-    """Against 20,000 sequences drawn from the fitted exposure model for one user, each with its own w_hat."""
-    model = perturbed(ModelConfig(item_rows=0, author_rows=0), seed=4)
+    """Against 20,000 sequences drawn from the exposure models of eight seeds for one user, each with its own w_hat.
+
+    Normals stand in for w_hat and for sums over touches: that costs 1.5 % on average, 5 % at most (draws: .5 %). Sums
+    or a w_hat without variance, a w_hat of variance 1, counts that do not follow w_hat: each makes 4 to 7 % on average.
+    """
     one = Batch.from_columns({k: v[3:4] for k, v in columns.items()}, SPEC)
+    found = np.array([_interventional_and_served(one, seed) for seed in range(8)])
+    by_formula, by_draws, served = found.T
+    error = np.abs(by_formula / by_draws - 1)
+    assert error.mean() <= 0.03 and error.max() <= 0.08, error
+    assert np.abs(served / by_draws - 1).mean() >= 0.2  # not that of the sequence served
+
+
+def _interventional_and_served(one: Batch, seed: int) -> tuple[float, float, float]:
+    """P(Y | do(T), X) by the model and by draws, and P(Y | T, X), under the model of a seed."""
+    model = perturbed(ModelConfig(item_rows=0, author_rows=0), seed)
     e = model.exposure
     with torch.no_grad():
         generator, draws = torch.Generator().manual_seed(0), 20_000
         for table_K in (model.direct.omega_K, model.intent.served_K):
-            table_K.copy_(0.15 * torch.sin(torch.arange(5.0)))
+            table_K.copy_(0.3 * torch.sin(torch.arange(5.0)))
         e.served_K.copy_(torch.tensor([0.6, -0.4, 0.0, 0.5, -0.7]))
         model.direct.factor.bias.fill_(0.6)
         e.count_mean.bias.fill_(2.5)
@@ -212,8 +225,7 @@ def test_ate_x_is_the_mean_over_sequences_that_a_user_might_have_been_served(col
         _, g0_B, slope_B = model._outcome(covariates_BD, counts_BK, w_hat_B)
         effects = model.effects(one)
         by_draws = model._p_outcome(effects.mu_B.expand(draws), g0_B, slope_B).mean()
-        assert float(effects.p_do_B[0]) == pytest.approx(float(by_draws), rel=0.05)
-        assert abs(float(effects.p_outcome_B[0] / by_draws) - 1) > 0.1  # not that of the sequence served
+        return float(effects.p_do_B[0]), float(by_draws), float(effects.p_outcome_B[0])
 
 
 def test_the_exposure_likelihood_equals_a_slow_quadrature(columns, batch):

@@ -55,7 +55,8 @@ def info_nce(positive_B: Tensor, negatives_BN: Tensor) -> Tensor:
 def sparsity_cost(mean_stimulus_K: Tensor, nats: float, num_rows: int) -> Tensor:
     """(nats / rows) sum_c log(1 + |mean g_c| / SPARSITY_FLOOR): what a cluster must gain in likelihood to stay above 0.
 
-    Concave (Candes, Wakin & Boyd 2008), so strong stimuli are hardly shrunk. One value, not one a row.
+    Concave (Candes, Wakin & Boyd 2008), so strong stimuli are hardly shrunk. One value, not one a row: the only cost
+    that depends on how rows are divided into batches and ranks, by the spread of the mean g_c over them.
     """
     return torch.log1p(mean_stimulus_K.abs() / SPARSITY_FLOOR).sum() * (nats / max(1, num_rows))
 

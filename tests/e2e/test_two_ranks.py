@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from almmta_spark.config import EnsembleConfig, ModelConfig, TrainingConfig
 from almmta_spark.model import saved
@@ -31,6 +32,8 @@ SINGLE, FOUR = EnsembleConfig(variants=()), EnsembleConfig(repeats=2)
 TRAINING = TrainingConfig(epochs=8, batch_size=256, num_ranks=2, ensemble=SINGLE)
 FULL_BATCH = TrainingConfig(epochs=6, batch_size=2 * UNEVEN_ROWS, num_ranks=2, ensemble=SINGLE)
 MEMBERS = dataclasses.replace(FULL_BATCH, ensemble=FOUR)
+BY_ROW = ModelConfig(sparsity=0.0)
+"""Every cost a mean over rows, as the sparsity cost is not: a concave function of a mean over the rows of a rank."""
 SHORT = TrainingConfig(epochs=2, batch_size=256, num_ranks=2, ensemble=SINGLE)
 SLOW = dataclasses.replace(TRAINING, slow_momentum_period=12, slow_momentum=0.4)
 
@@ -68,7 +71,8 @@ def poison(path: Path, row_group: int) -> None:
 
 def request_for(tables, table: str, training: TrainingConfig, output: Path, variant: str = "latent") -> FitRequest:
     url, spec = tables[table]
-    return FitRequest(url, spec, ModelConfig(), training, variant, 0, str(output))
+    model = BY_ROW if table == "uneven" else ModelConfig()
+    return FitRequest(url, spec, model, training, variant, 0, str(output))
 
 
 @pytest.fixture(scope="module")
@@ -110,14 +114,14 @@ def test_two_ranks_read_every_row_and_reach_the_loss_and_the_effects_of_one(fits
 def test_on_uneven_ranks_the_gradient_is_that_of_the_global_batch(fits, what):
     """One step an epoch holds all rows, whoever has them: the weights must be those of one process, of every member.
 
-    They move by about .1; Adam makes up to 1e-4 of rounding, and ten times that of the odd gradient that is all but 0;
-    a mean of the ranks' means makes 1e-2 of every one.
+    They move by about .1. Over nine seeds they ended within 9e-5 of each other, over four in float64 within 4e-14: what
+    Adam makes of rounding. The sparsity cost, left out here, makes 3e-3; a mean of the ranks' means makes .1.
     """
     one, two = (saved.load(fits[f"{what} on {n}"].output_dir)[0].state_dict() for n in (1, 2))
     for name in one:
-        apart = (two[name] - one[name]).abs()
-        assert float(apart.max()) < 3e-3, (name, apart.max())
-        assert float((apart > 5e-4 + 1e-3 * one[name].abs()).float().mean()) <= 0.01, (name, apart.max())
+        torch.testing.assert_close(
+            two[name], one[name], rtol=0, atol=5e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
     losses = [[entry["loss"]["loss"] for entry in fits[f"{what} on {n}"].history] for n in (1, 2)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
     assert losses[0][-1] < losses[0][0]

@@ -69,6 +69,8 @@ def within_clusters(estimate: np.ndarray, world, seen: np.ndarray) -> float:
 
 
 def test_within_a_cluster_items_are_ranked_by_what_they_did(model, night, world):
+    """What items' own effects added was .04 and .09 in this world, .03 and .04 in that of the next seed, and nothing
+    (-.01) in that of a third, where cluster and content alone ranked items by .56 already."""
     seen = (touches_of_items(night, world) >= ENOUGH) & (world.item_strength_I >= 0)
     own = within_clusters(stimulus(model, night, world, known=True), world, seen)
     told = within_clusters(stimulus(model, night, world, known=False), world, seen)

@@ -1,4 +1,7 @@
-"""An ensemble's intervals hold the known effects, of touches and of clusters' means, in a small night of `hard`."""
+"""An ensemble's intervals hold the known effects, of touches and of clusters' means, in a small night of `hard`.
+
+Beside each bound: what six fits gave, of three seeds and four nights.
+"""
 
 from __future__ import annotations
 
@@ -15,25 +18,25 @@ PLAN = EnsembleConfig(variants=("latent",), folds=3, repeats=2)
 
 
 @pytest.fixture(scope="module")
-def night() -> harness.Night:
-    return harness.simulate("hard", 20_000, seed=1)
+def hard(night) -> harness.Night:
+    return night("hard")
 
 
 @pytest.fixture(scope="module")
-def said(night) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def said(hard) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Effects, those of each member, the truth and the cluster of every touch."""
-    fitted = harness.fit(night, "latent", ModelConfig(), TrainingConfig(), seed=0, plan=PLAN)
-    effect, members = harness.members_effects(fitted.model, night)
-    real = np.arange(effect.shape[1]) < night.columns["num_touches"][:, None]
-    return effect[real], members[:, real], night.effects[real], night.columns["cluster_index"][real]
+    fitted = harness.fit(hard, "latent", ModelConfig(), TrainingConfig(), seed=0, plan=PLAN)
+    effect, members = harness.members_effects(fitted.model, hard)
+    real = np.arange(effect.shape[1]) < hard.columns["num_touches"][:, None]
+    return effect[real], members[:, real], hard.effects[real], hard.columns["cluster_index"][real]
 
 
 def test_intervals_hold_the_effects_of_touches(said):
     effect, members, ett, _ = said
     half = jackknife.half_width(members, effect, PLAN.folds, 0.95, PLAN.shared_error)
     found = truth.interval_metrics(effect, half, ett, 0.95)
-    assert 0.80 <= found["interval_coverage"] <= 0.995, found
-    assert found["interval_width"] <= 1.5 * found["interval_width_oracle"], found
+    assert 0.85 <= found["interval_coverage"] <= 0.995, found  # .90 to .97
+    assert found["interval_width"] <= found["interval_width_oracle"], found  # .59 to .71 of it
 
 
 def test_intervals_hold_the_mean_effects_of_clusters(said):
@@ -44,13 +47,16 @@ def test_intervals_hold_the_mean_effects_of_clusters(said):
 
     half = jackknife.half_width([mean(m) for m in members], mean(effect), PLAN.folds, 0.95, PLAN.shared_error)
     found = truth.interval_metrics(mean(effect), half, mean(ett), 0.95)
-    assert found["interval_coverage"] >= 0.75, found
-    assert found["interval_width"] <= 1.5 * found["interval_width_oracle"], found
+    assert found["interval_coverage"] >= 0.85, found  # .93 to 1
+    assert found["interval_width"] <= 1.5 * found["interval_width_oracle"], found  # .95 to 1.42 of it
 
 
-def test_fits_that_did_not_see_a_journey_are_about_as_right_as_one_that_did(said, night):
+def test_fits_that_did_not_see_a_journey_are_about_as_right_as_one_that_did(said, hard, model):
+    """Each has two thirds of the users: as much noise as sqrt(3/2) fits, were there noise alone and one of them.
+
+    Their RMSE was 1.05 to 1.11 times that of the single fit.
+    """
     effect, _, ett, _ = said
-    alone = harness.fit(night, "latent", ModelConfig(), TrainingConfig(), seed=0)
-    estimate = harness.estimated_effects(alone.model, night)
-    single = truth.relative_rmse(estimate[np.arange(estimate.shape[1]) < night.columns["num_touches"][:, None]], ett)
-    assert truth.relative_rmse(effect, ett) <= 1.3 * single  # each fit has two thirds of 20,000 users
+    estimate = harness.estimated_effects(model("hard"), hard)
+    single = truth.relative_rmse(estimate[np.arange(estimate.shape[1]) < hard.columns["num_touches"][:, None]], ett)
+    assert truth.relative_rmse(effect, ett) <= 1.15 * single

@@ -10,13 +10,17 @@ from pyspark.sql import functions as F
 from almmta_spark import runner, spark_tables, tables
 from almmta_spark.baselines import attribution as baselines
 from almmta_spark.baselines.paths import training_paths
+from almmta_spark.evaluation.calibration import SUFFIX
+from almmta_spark.evaluation.rollups import touch_intervals
 from almmta_spark.example_spec import ExampleSpec
 from almmta_spark.inference import attribution as inference
+from almmta_spark.inference.calibrated import corrected
 from almmta_spark.journeys.build import build_journeys
 from almmta_spark.logs.events import as_events
 from almmta_spark.logs.ingest import accepted_users
 from almmta_spark.logs.rules import USED
 from almmta_spark.logs.summary import IngestSummary
+from jobs.experiment import correction
 from jobs.ingest import users_not_after
 
 
@@ -31,6 +35,8 @@ def run(night: runner.Night) -> None:
         scored = inference.score(journeys, propensities, items, model, conf, level).persist()
         cached.append(scored)
         rows.append(inference.attribution_rows(scored))
+        if len(rows) == 1:
+            rows += calibrated(night, scored, rows[0], model)
         scores.append(inference.journey_scores(scored))
         if drawn is not None:
             stand_ins = inference.unknown_propensities(drawn, model.spec)
@@ -43,6 +49,15 @@ def run(night: runner.Night) -> None:
     night.write(reduce(DataFrame.unionByName, scores), tables.JOURNEY_SCORES)
     for scored in cached:
         scored.unpersist()
+
+
+def calibrated(night: runner.Night, scored: DataFrame, own: DataFrame, model: inference.FittedModel) -> list[DataFrame]:
+    """Rows of the night's own model (the first), its effects corrected by the experiment where that calls for it."""
+    found = correction(night, own, model.variant, model.spec.clusters)
+    if found is None:
+        return []
+    rows = inference.attribution_rows(corrected(scored, found, model.variant + SUFFIX))
+    return [touch_intervals(rows, night.conf.training.ensemble, night.conf.evaluation.interval)]
 
 
 def randomised_journeys(night: runner.Night) -> DataFrame | None:

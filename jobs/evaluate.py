@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import reduce
 from typing import Any
 
 from matplotlib.figure import Figure
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from almmta_spark import runner, spark_tables, storage, tables
 from almmta_spark.evaluation import stage
-from almmta_spark.logs.summary import IngestSummary
 from almmta_spark.tables import Table
-from jobs.ingest import accepted_decisions
-
-POOLED = (tables.ATTRIBUTION, tables.JOURNEYS, tables.PROPENSITIES, tables.JOURNEY_SCORES, tables.EVENTS)
+from jobs.experiment import POOLED, experiment
 
 
 def run(night: runner.Night) -> None:
@@ -51,27 +46,20 @@ def write_figures(night: runner.Night, figures: Mapping[str, Figure]) -> None:
 def inputs(night: runner.Night) -> stage.Inputs:
     """The pooled nights' tables; the experiment where every one of them has one."""
     nights = night.pooled_nights(*POOLED)
-    attribution, journeys, propensities, scores, events = (night.read_nights(table, nights) for table in POOLED)
-    of_nights = {d: replace(night, ds=d) for d in nights}
-    decisions = {d: accepted_decisions(of_night) for d, of_night in of_nights.items()}
-    decided = [rows.withColumn("ds", F.lit(d)) for d, rows in decisions.items() if rows is not None]
-    has_experiment = len(decided) == len(nights)
+    attribution, journeys, propensities, scores, _ = (night.read_nights(table, nights) for table in POOLED)
+    randomised = experiment(night, nights)
     return stage.Inputs(
         attribution=attribution,
         journeys=journeys,
         propensities=propensities,
         journey_scores=scores,
-        decisions=reduce(DataFrame.unionByName, decided) if has_experiment else None,
-        uploads=events.where(F.col("source") == tables.UPLOADS.name) if has_experiment else None,
-        refused_decisions=sum(map(_refused_decisions, of_nights.values())) if has_experiment else 0,
+        decisions=None if randomised is None else randomised.decisions,
+        uploads=None if randomised is None else randomised.uploads,
+        refused_decisions=0 if randomised is None else randomised.num_refused,
         truth=_truth(night, tables.TRUTH_ATTRIBUTION, nights),
         truth_clusters=_truth(night, tables.TRUTH_CLUSTERS, nights[-1:]),
         truth_randomised=_truth(night, tables.TRUTH_RANDOMISED, nights),
     )
-
-
-def _refused_decisions(night: runner.Night) -> int:
-    return IngestSummary.from_dict(night.meta(tables.EVENTS)).accounts[tables.WITHHOLDINGS.name].num_rejected
 
 
 def _truth(night: runner.Night, table: Table, nights: list[str]) -> DataFrame | None:

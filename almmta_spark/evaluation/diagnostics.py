@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from almmta_spark.evaluation.auuc import Row, null_if_nan
+from almmta_spark.evaluation.calibration import SUFFIX
 from almmta_spark.evaluation.overlap import BucketOverlap
 from almmta_spark.evaluation.predictions import ModelFit
-from almmta_spark.evaluation.withholding import Comparison
+from almmta_spark.evaluation.withholding import POWER, Comparison
 
 PASS, WARN, FAIL = "pass", "warn", "fail"
 
@@ -204,8 +205,10 @@ def coverage_checks(partial: Mapping[str, float]) -> Iterator[Check]:
         )
 
 
-def withholding_checks(comparisons: Mapping[str, Comparison], used_share: float) -> Iterator[Check]:
-    """The randomised experiment against each model's predictions for the same touches."""
+def withholding_checks(
+    comparisons: Mapping[str, Comparison], used_share: float, methods: Collection[str] = ()
+) -> Iterator[Check]:
+    """The randomised experiment against each model's predictions for the same touches; methods: those of the night."""
     yield Check(
         "withholding_rows_used",
         used_share,
@@ -214,13 +217,24 @@ def withholding_checks(comparisons: Mapping[str, Comparison], used_share: float)
         low=True,
     )
     for method, c in comparisons.items():
-        predicted, needed = f"{c.predicted:.5f}", f"{c.decisions_needed:,.0f}" if c.decisions_needed else "more"
+        calibrated = f"{method}{SUFFIX}"
+        corrected = f" Method {calibrated} is corrected for it." if calibrated in methods else ""
         yield Check(
             f"withholding_shortfall/{method}",
             c.distance,
             0.0,
-            f"Kept minus withheld departs from the predicted {predicted} an exposed touch by {c.shortfall:+.5f} "
+            f"Kept minus withheld departs from the predicted {c.predicted:.5f} an exposed touch by {c.shortfall:+.5f} "
             f"[{c.lower:+.5f}, {c.upper:+.5f}]; the value is that interval's distance from 0. Beyond 0, touches act on "
-            "uploads in a way the mediator does not see (or the model is wrong). To see half of the prediction missing "
-            f"takes about {needed} decisions.",
+            f"uploads in a way the mediator does not see (or the model is wrong).{corrected}",
+        )
+        known = c.decisions_needed > 0
+        needed = f"about {c.decisions_needed:,.0f}" if known else "more"
+        yield Check(
+            f"withholding_decisions/{method}",
+            float(c.decisions) if known else float("nan"),
+            c.decisions_needed if known else float("nan"),
+            f"TOO FEW randomised decisions ({c.decisions:,}): {needed} are needed to see, with a chance of "
+            f"{POWER:.0%}, as much missing as is predicted. Withhold more often or pool more nights (pool_nights); "
+            "until then effects are corrected only for what is larger.",
+            low=True,
         )

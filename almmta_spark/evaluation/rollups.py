@@ -49,6 +49,18 @@ def rollup(attribution: DataFrame, table: Table, plan: EnsembleConfig, level: fl
     return figures.withColumns(ends).select(*table.column_names)
 
 
+def touch_intervals(attribution: DataFrame, plan: EnsembleConfig, level: float) -> DataFrame:
+    """The rows with the intervals that their members give their effects; null without an ensemble."""
+    members = {f"member_{m}": F.get(MEMBERS, F.lit(m)).cast("double") for m in range(plan.members)}
+    half = half_width("member", F.col("removal_effect"), plan, level)
+    ends = {
+        "removal_effect_lower": F.col("removal_effect") - half,
+        "removal_effect_upper": F.col("removal_effect") + half,
+    }
+    of_members = attribution.withColumns({**members, "members": F.size(MEMBERS)})
+    return of_members.withColumns(ends).drop(*members, "members")
+
+
 def member_sums(plan: EnsembleConfig, name: str, of: Callable[[Column], Column]) -> list[Column]:
     """Aggregates <name>_0, <name>_1, ...: sums over touches of each member's effect, or of a function of it."""
     return [narrow_sum(of(F.get(MEMBERS, F.lit(m)))).alias(f"{name}_{m}") for m in range(plan.members)]

@@ -175,7 +175,7 @@ def _protocols(
         rows = grouped.exact_rows(touches, inputs.truth, conf.seed)
         sums.append(grouped.group_sums(rows, grouped.EXACT))
     if inputs.decisions is not None:
-        experiment, checks = _experiment(inputs, conf, models)
+        experiment, checks = _experiment(inputs, conf, models, found)
         sums.append(experiment)
     rows = grouped.observational_rows(inputs.journeys, inputs.propensities, conf.seed)
     sums.append(grouped.group_sums(rows, grouped.OBSERVATIONAL))
@@ -183,7 +183,7 @@ def _protocols(
 
 
 def _experiment(
-    inputs: Inputs, conf: Config, models: Sequence[str]
+    inputs: Inputs, conf: Config, models: Sequence[str], found: auuc.Scores
 ) -> tuple[grouped.GroupSums, list[diagnostics.Check]]:
     """The experiment is small beside the log (its users alone): kept in memory over its three uses."""
     assert inputs.decisions is not None and inputs.uploads is not None
@@ -203,7 +203,7 @@ def _experiment(
     finally:
         rows.unpersist()
     used = sums.rows_G.sum() / num_decisions if num_decisions else float("nan")
-    return sums, list(diagnostics.withholding_checks(compared, used))
+    return sums, list(diagnostics.withholding_checks(compared, used, found.by_method))
 
 
 def _truth_sample(inputs: Inputs, found: auuc.Scores, conf: Config) -> exact.TruthSample | None:

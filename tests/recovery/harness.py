@@ -53,16 +53,28 @@ def simulate(
     """
     world = world or draws.build_world(world_name, seed)
     draw = draws.draw_night(world, seed, night, np.arange(num_users), uniform=uniform)
+    spec, columns = _journeys(world, draw, seed, night, touch_embeddings)
+    longest = columns["num_touches"].max()  # as Batch cuts its lists
+    rows = draw.shown.any(axis=1)
+    return Night(spec, columns, *(_packed(e, draw.shown)[rows, :longest] for e in truth.exact_effects(world, draw)))
+
+
+def _packed(values: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """[users, slots] with the values of what was shown first, oldest first, and 0 behind; slots run newest first."""
+    order = np.argsort(~shown[:, ::-1], axis=1, kind="stable")
+    there = np.arange(shown.shape[1]) < shown.sum(1)[:, None]
+    return np.where(there, np.take_along_axis(values[:, ::-1], order, axis=1), 0)
+
+
+def _journeys(
+    world: World, draw: draws.NightDraw, seed: int, night: int, touch_embeddings: bool
+) -> tuple[ExampleSpec, dict[str, np.ndarray]]:
+    """training_examples columns of the users with a touch, and their spec."""
     rows = draw.shown.any(axis=1)
     shown = draw.shown[rows]
-    order = np.argsort(~shown[:, ::-1], axis=1, kind="stable")  # slots run newest first
 
     def packed(values: np.ndarray) -> np.ndarray:
-        return np.where(
-            np.arange(shown.shape[1]) < shown.sum(1)[:, None],
-            np.take_along_axis(values[rows][:, ::-1], order, axis=1),
-            0,
-        )
+        return _packed(values[rows], shown)
 
     x, outcome, item = draw.x[rows], draw.outcome[rows], packed(draw.item)
     columns = {
@@ -108,8 +120,50 @@ def simulate(
         content_mean=mean_E,
         content_scale=scale,
     )
-    longest = shown.sum(1).max()  # as Batch cuts its lists
-    return Night(spec, columns, *(packed(effects)[:, :longest] for effects in truth.exact_effects(world, draw)))
+    return spec, columns
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """N decisions of a withholding experiment, one a user, and the journeys of those who were shown something."""
+
+    spec: ExampleSpec
+    columns: dict[str, np.ndarray]
+    kept: np.ndarray
+    cluster: np.ndarray
+    age_hours: np.ndarray
+    num_touches: np.ndarray
+    """Of the user, shown and withheld."""
+    outcome: np.ndarray
+    row: np.ndarray
+    """Of `columns`: the user's journey; without meaning where the only touch was withheld."""
+    position: np.ndarray
+    """In the journey, of a kept touch."""
+
+
+def decisions(world_name: str, night: Night, num_users: int, seed: int, first_user: int = 10_000_000) -> Decisions:
+    """Further users of a simulated night, each in its experiment; covariates are standardised as the night's are."""
+    world = draws.build_world(world_name, seed)
+    users = first_user + np.arange(num_users)
+    draw = draws.draw_night(world, seed, 0, users, experiment=np.ones(num_users, dtype=bool))
+    _, columns = _journeys(world, draw, seed, 0, night.spec.touch_embeddings)
+    rows = draw.shown.any(axis=1)
+    x = (draw.x[rows] - np.array(night.spec.covariate_mean)) / np.array(night.spec.covariate_scale)
+    columns["covariates"] = x.astype(np.float32)
+    decided = draw.decided >= 0
+    at = (np.flatnonzero(decided), draw.decided[decided])
+    older = np.cumsum(draw.shown[:, ::-1], axis=1)[:, ::-1]  # shown at this slot or before it in time
+    return Decisions(
+        night.spec,
+        columns,
+        ~draw.withheld[decided],
+        draw.cluster[at],
+        draw.age_hours[at],
+        (draw.shown.sum(axis=1) + draw.withheld)[decided],
+        draw.outcome[decided],
+        (np.cumsum(rows) - 1)[decided],
+        older[at] - 1,
+    )
 
 
 def _touches(id_BL: np.ndarray, num_touches_B: np.ndarray) -> np.ndarray:
@@ -225,9 +279,16 @@ class Scores:
 
 def estimated_effects(model: torch.nn.Module, night: Night, rows_per_batch: int = 4096) -> np.ndarray:
     """[rows, L] removal effects of every journey of the night."""
-    everything = Batch.from_columns(night.columns, night.spec)
-    parts = torch.arange(night.spec.num_training).split(rows_per_batch)
-    return torch.cat([model.effects(take(everything, index)).removal_effect_BL for index in parts]).numpy()
+    return effects_and_chances(model, night.columns, night.spec, rows_per_batch)[0]
+
+
+def effects_and_chances(
+    model: torch.nn.Module, columns: dict[str, np.ndarray], spec: ExampleSpec, rows_per_batch: int = 4096
+) -> tuple[np.ndarray, np.ndarray]:
+    """[rows, L] removal effects, and the chance of an outcome without each touch."""
+    everything = Batch.from_columns(columns, spec)
+    parts = [model.effects(take(everything, i)) for i in torch.arange(everything.size).split(rows_per_batch)]
+    return tuple(torch.cat([getattr(e, n) for e in parts]).numpy() for n in ("removal_effect_BL", "p_deleted_BL"))
 
 
 def members_effects(model: Ensemble, night: Night, rows_per_batch: int = 4096) -> tuple[np.ndarray, np.ndarray]:

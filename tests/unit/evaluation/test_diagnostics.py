@@ -23,10 +23,10 @@ def test_a_healthy_night_passes_everything():
         *diagnostics.model_checks({"latent": GOOD_FIT}),
         *diagnostics.outcome_checks({"latent": GOOD_FIT}),
         *diagnostics.rejected_checks({"exposures": (1, 1000)}, 0.05),
-        *diagnostics.withholding_checks({"latent": Comparison(0.01, 0.001, -0.002, 0.004, 5000.0)}, 1.0),
+        *diagnostics.withholding_checks({"latent": Comparison(0.01, 0.001, -0.002, 0.004, 6000, 5000.0)}, 1.0),
     ]
     assert set(verdicts(checks).values()) == {"pass"}
-    assert len(verdicts(checks)) == len(checks) == 10
+    assert len(verdicts(checks)) == len(checks) == 11
 
 
 def test_bad_overlap_warns_per_bucket():
@@ -67,14 +67,30 @@ def test_rejected_rows_warn_at_half_of_what_stops_the_night():
 
 
 def test_an_experiment_that_contradicts_the_model_warns_and_says_by_how_much():
-    beside = Comparison(predicted=0.01, shortfall=0.02, lower=0.005, upper=0.035, decisions_needed=0.0)
-    below = Comparison(predicted=0.01, shortfall=-0.02, lower=-0.035, upper=-0.005, decisions_needed=12345.6)
-    checks = {c.name: c for c in diagnostics.withholding_checks({"a": beside, "b": below}, 0.5)}
+    beside = Comparison(0.01, shortfall=0.02, lower=0.005, upper=0.035, decisions=900, decisions_needed=0.0)
+    below = Comparison(0.02, shortfall=-0.02, lower=-0.035, upper=-0.005, decisions=900, decisions_needed=800.0)
+    found = diagnostics.withholding_checks({"a": beside, "b": below}, 0.5, methods=("a", "b", "b_calibrated"))
+    checks = {c.name: c for c in found}
     assert checks["withholding_rows_used"].verdict == "warn"
     for method in "ab":
         assert checks[f"withholding_shortfall/{method}"].verdict == "warn"
         assert checks[f"withholding_shortfall/{method}"].value == pytest.approx(0.005)
-    assert "12,346 decisions" in checks["withholding_shortfall/b"].advice
+    assert "b_calibrated is corrected" in checks["withholding_shortfall/b"].advice
+    assert "calibrated" not in checks["withholding_shortfall/a"].advice
+
+
+@pytest.mark.parametrize(
+    ("needed", "says", "verdict", "value"),
+    [
+        (12345.6, "about 12,346 are needed", "warn", 900),
+        (0.0, "more are needed", "warn", None),
+        (800.0, "", "pass", 900),
+    ],
+)
+def test_too_few_decisions_warn_and_say_how_many_are_needed(needed, says, verdict, value):
+    quiet = Comparison(0.01, shortfall=0.002, lower=-0.02, upper=0.022, decisions=900, decisions_needed=needed)
+    row = {c.name: c.row() for c in diagnostics.withholding_checks({"m": quiet}, 1.0)}["withholding_decisions/m"]
+    assert (row["verdict"], row["value"]) == (verdict, value) and says in row["advice"]
 
 
 def test_rows_have_nulls_and_not_nan():

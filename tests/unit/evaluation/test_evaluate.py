@@ -74,9 +74,9 @@ def test_truth_metrics_are_those_of_the_touches_with_known_effects(found, small_
 def test_diagnostics_cover_what_the_night_has(found):
     names = {r["name"].split("/")[0] for r in found.diagnostics}
     assert names == {
-        "withholding_rows_used", "withholding_shortfall", "effective_sample_share", "propensity_calibration",
-        "clipped_weight_share", "overfit", "proxy_reliability", "num_outcomes", "base_rate", "rejected_rate",
-            "negative_control", "mediator_overlap",
+        "withholding_rows_used", "withholding_shortfall", "withholding_decisions", "effective_sample_share",
+        "propensity_calibration", "clipped_weight_share", "overfit", "proxy_reliability", "num_outcomes", "base_rate",
+        "rejected_rate", "negative_control", "mediator_overlap",
     }  # fmt: skip
     assert all(r["verdict"] in ("pass", "warn", "fail") and r["advice"] for r in found.diagnostics)
 

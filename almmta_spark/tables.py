@@ -294,7 +294,7 @@ ATTRIBUTION = Table(
         _n("p_outcome_deleted double | the same with the touch deleted"),
         _c("propensity_bucket int | bucket of the journey's propensity for the touch's cluster"),
         _c("outcome int | 1: an upload followed"),
-        _c("method string | latent, paper, backdoor, last_touch, ..."),
+        _c("method string | latent, latent_calibrated, paper, backdoor, last_touch, ..."),
         _c("model_version string | digest of weights and config"),
     ),
 )

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from almmta_spark import runner, spark_tables, tables
 from almmta_spark.baselines import attribution as baselines
 from almmta_spark.baselines.paths import training_paths
-from almmta_spark.evaluation.calibration import SUFFIX
+from almmta_spark.causal.calibration import SUFFIX
 from almmta_spark.evaluation.rollups import touch_intervals
 from almmta_spark.example_spec import ExampleSpec
 from almmta_spark.inference import attribution as inference

@@ -24,6 +24,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from almmta_spark import config, runner, spark_tables, storage, tables
+from almmta_spark.causal.calibration import SUFFIX
 from almmta_spark.config import Config
 from almmta_spark.study import effects, page, parts, records, results, specs
 from almmta_spark.study.progress import Progress, duration
@@ -59,6 +60,8 @@ STAGES: Stages = {
 TO_EXAMPLES = ("simulate", "ingest", "build_journeys", "fit_propensity", "build_pairs", "build_examples")
 TRUTH_USERS = 50_000
 """Exact effects of more users cost more than they tell."""
+EXPERIMENT_SHARE = {"direct": 0.8}
+"""Users in the experiment, in worlds of which only an experiment can tell; elsewhere simulator.withholding_share."""
 FITTED_TWICE = ("latent", "backdoor")
 """Models whose seed_stability is measured, by one more fit."""
 
@@ -153,8 +156,9 @@ def to_do(key: Key, base: Config, methods: Sequence[str], code: str, kept: Resul
 
 def night_conf(key: Key, base: Config) -> Config:
     """The settings of one night: its world and what it declares, its size, its seed, at most TRUTH_USERS with truth."""
-    share = min(base.simulator.truth_share, TRUTH_USERS / key.n)
-    simulator = replace(base.simulator, world=key.world, num_users=key.n, truth_share=share)
+    withheld = EXPERIMENT_SHARE.get(key.world, base.simulator.withholding_share)
+    share = min(base.simulator.truth_share, TRUTH_USERS / key.n, 1 - withheld)
+    simulator = replace(base.simulator, world=key.world, num_users=key.n, truth_share=share, withholding_share=withheld)
     return replace(base, seed=key.seed, signals=simulate.declared_signals(key.world), simulator=simulator)
 
 
@@ -251,7 +255,8 @@ def figures(spark: SparkSession, task: Task) -> tuple[Record, ...]:
     ]
     error = manifests["simulate"]["notes"].get("truth_error")
     found.append(Record(task.key.world, task.key.n, task.key.seed, records.NIGHT, "truth_error", None, error))
-    return tuple(r for r in found if r.method in (*task.methods, records.NIGHT, "truth"))
+    wanted = {*task.methods, *(f"{m}{SUFFIX}" for m in task.methods), records.NIGHT, "truth"}
+    return tuple(r for r in found if r.method in wanted)
 
 
 def rows(spark: SparkSession, conf: Config, table: tables.Table) -> list[dict[str, Any]]:

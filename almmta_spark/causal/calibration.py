@@ -25,6 +25,8 @@ from almmta_spark.causal import jackknife
 from almmta_spark.causal.ratio import ratio
 
 Floats = NDArray[np.float64]
+SUFFIX = "_calibrated"
+"""A corrected method is written beside the uncorrected as <method>_calibrated."""
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,6 @@ from almmta_spark.evaluation.fixed_point import collect, fixed_sum
 from almmta_spark.evaluation.grouped import GroupSums
 from almmta_spark.evaluation.withholding import Comparison
 
-SUFFIX = "_calibrated"
-"""A corrected method is written beside the uncorrected as <method>_calibrated."""
-
 
 def compare_and_correct(
     rows: DataFrame, attribution: DataFrame, method: str, clusters: Sequence[int], sums: GroupSums, conf: Config

@@ -6,8 +6,8 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+from almmta_spark.causal.calibration import SUFFIX
 from almmta_spark.evaluation.auuc import Row, null_if_nan
-from almmta_spark.evaluation.calibration import SUFFIX
 from almmta_spark.evaluation.overlap import BucketOverlap
 from almmta_spark.evaluation.predictions import ModelFit
 from almmta_spark.evaluation.withholding import POWER, Comparison

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
+from almmta_spark.causal.calibration import SUFFIX
 from almmta_spark.study import specs
 from almmta_spark.study.goals import RATIO, RMSE, SPEARMAN
 from almmta_spark.study.records import Found, Mean
 
 OWN = "latent"
+CALIBRATED = f"{OWN}{SUFFIX}"
 AUUC = "auuc_normalised_exact"
 METRICS = {
     SPEARMAN: "within-journey Spearman",
@@ -23,7 +25,7 @@ METRICS = {
 }
 """Columns of the table of methods: the metric and its heading."""
 ORDER = (
-    *("latent", "paper", "paper_lambda_0", "paper_lambda_1", "paper_lambda_5"),
+    *(OWN, CALIBRATED, "paper", "paper_lambda_0", "paper_lambda_1", "paper_lambda_5"),
     *("doubly_robust", "balanced", "backdoor_ipw", "backdoor", "attention"),
     *("shapley_model", "shapley", "markov", "time_decay", "position_based", "linear", "first_touch", "last_touch"),
 )

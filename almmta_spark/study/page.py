@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from almmta_spark.study import goals, sections
-from almmta_spark.study.cells import AUUC, METRICS, OWN, cell, main_nights, methods_of, rank, seeds_of, table
+from almmta_spark.study.cells import (
+    AUUC,
+    CALIBRATED,
+    METRICS,
+    OWN,
+    cell,
+    main_nights,
+    methods_of,
+    rank,
+    seeds_of,
+    table,
+)
 from almmta_spark.study.goals import Gain, Goal
 from almmta_spark.study.records import Found, Record
 
@@ -97,7 +108,7 @@ def _goal_rows(found: Found, goal: Goal) -> Iterator[list[str]]:
 
 
 def _gain_rows(found: Found, gain: Gain) -> Iterator[list[str]]:
-    ends = [found.mean(gain.world, gain.n, method, gain.metric) for method in (gain.with_it, gain.without)]
+    ends = [found.mean(gain.world, gain.n, method, gain.metric) for method in (gain.larger, gain.smaller)]
     if all(ends):
         reached = ends[0].value - ends[1].value  # type: ignore[union-attr]
         verdict = "met" if reached >= gain.least else "missed"
@@ -127,7 +138,7 @@ def best_gain(found: Found, world: str, n: int, bucket: int | None) -> tuple[flo
     """Ours minus the best other method's normalised AUUC in a bucket, and that method."""
     means = {m: found.mean(world, n, m, AUUC, bucket) for m in methods_of(found, world, n)}
     values = {m: mean.value for m, mean in means.items() if mean is not None}
-    own = values.pop(OWN, None)
+    own, _ = values.pop(OWN, None), values.pop(CALIBRATED, None)
     if own is None or not values:
         return None
     best = max(values, key=lambda m: values[m])

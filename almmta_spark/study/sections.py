@@ -6,7 +6,19 @@ import math
 import statistics
 
 from almmta_spark.study import goals, specs
-from almmta_spark.study.cells import AUUC, METRICS, ORDER, OWN, cell, has, main_nights, methods_of, rank, table
+from almmta_spark.study.cells import (
+    AUUC,
+    CALIBRATED,
+    METRICS,
+    ORDER,
+    OWN,
+    cell,
+    has,
+    main_nights,
+    methods_of,
+    rank,
+    table,
+)
 from almmta_spark.study.goals import RATIO, RMSE, SPEARMAN
 from almmta_spark.study.parts import WORDS
 from almmta_spark.study.records import Found, Mean
@@ -61,14 +73,14 @@ def intervals(found: Found) -> list[str]:
 
 
 def worlds(found: Found) -> list[str]:
-    """Ours and the back door over all worlds."""
+    """Ours, as an experiment corrects it where one did, and the back door over all worlds."""
     nights = list(main_nights(found))
     if len(nights) < 2:
         return []
     metrics = (SPEARMAN, RMSE, RATIO, AUUC)
     rows = []
     for world, n in nights:
-        for method in (OWN, "backdoor"):
+        for method in (OWN, CALIBRATED, "backdoor"):
             cells = [cell(found.mean(world, n, method, m)) for m in metrics]
             if any(cells):
                 rows.append([world, f"{n:,}", f"`{method}`", *cells])

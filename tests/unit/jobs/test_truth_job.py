@@ -43,6 +43,12 @@ def test_exact_effects_of_a_large_night_are_of_some_of_its_users(base):
     assert shares == [0.8, 0.8, 0.25]
 
 
+def test_the_world_that_only_an_experiment_can_tell_has_a_large_one(base):
+    conf = truth.night_conf(Key("direct", 60_000, 0), base).simulator
+    assert conf.withholding_share == 0.8 and conf.truth_share == pytest.approx(0.2)
+    assert truth.night_conf(KEY, base).simulator.withholding_share == base.simulator.withholding_share
+
+
 def test_all_is_every_method_but_the_paper_with_the_nights_own_settings(base):
     methods = truth.known_methods(["all"], base)
     assert {"latent", "backdoor", *config.BASELINES} <= set(methods)

@@ -228,13 +228,14 @@ def withholding_checks(
             f"uploads in a way the mediator does not see (or the model is wrong).{corrected}",
         )
         known = c.decisions_needed > 0
+        enough = known and c.decisions >= c.decisions_needed
         needed = f"about {c.decisions_needed:,.0f}" if known else "more"
         yield Check(
             f"withholding_decisions/{method}",
             float(c.decisions) if known else float("nan"),
             c.decisions_needed if known else float("nan"),
-            f"TOO FEW randomised decisions ({c.decisions:,}): {needed} are needed to see, with a chance of "
-            f"{POWER:.0%}, as much missing as is predicted. Withhold more often or pool more nights (pool_nights); "
-            "until then effects are corrected only for what is larger.",
+            f"{'Enough' if enough else 'TOO FEW'} randomised decisions ({c.decisions:,}): {needed} are needed to see, with "
+            f"a chance of {POWER:.0%}, as much missing as is predicted. With fewer, effects are corrected only for what "
+            "is larger: withhold more often or pool more nights (pool_nights).",
             low=True,
         )

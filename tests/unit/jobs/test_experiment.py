@@ -8,7 +8,7 @@ import pytest
 
 from almmta_spark import runner, spark_tables, tables
 from almmta_spark.config import Config, IngestConfig, PropensityConfig
-from jobs import evaluate, ingest
+from jobs import evaluate, experiment, ingest
 from tests.hand_made import DAY_BEFORE, DS, after, before, frame
 
 NAN = float("nan")
@@ -64,6 +64,25 @@ def test_outcomes_and_decisions_of_the_experiment_are_those_that_ingest_accepted
 
 def test_ingest_leaves_nothing_in_sparks_cache(night):
     assert night.notes["clusters"] == "fitted" and not night.notes["cached"]
+
+
+def test_an_experiment_of_nobody_who_is_known_corrects_nothing_and_says_what_it_had(spark, night):
+    """The fixture's nights have no propensities, so no decision has a bucket."""
+    of_night = replace(night, stage="attribute", notes={})
+    own = spark.createDataFrame([], tables.ATTRIBUTION.ddl)
+    assert experiment.correction(of_night, own, "latent", [0, 1]) is None
+    said = of_night.notes["experiment"]
+    assert (said["method"], said["decisions"], said["shortfall"], said["corrected"]) == ("latent", 0, None, False)
+
+
+def test_a_night_without_withholdings_costs_a_look_at_its_metadata(night, monkeypatch):
+    meta = dict(night.meta(tables.EVENTS))
+    accounts = {name: account for name, account in meta["accounts"].items() if name != tables.WITHHOLDINGS.name}
+    of_night = replace(night, spark=None, stage="attribute", inputs={}, notes={})
+    monkeypatch.setattr(runner.Night, "meta", lambda *_: meta | {"accounts": accounts})
+    assert experiment.correction(of_night, None, "latent", [0, 1]) is None
+    assert experiment.experiment(of_night, [DS]) is None
+    assert not of_night.inputs and not of_night.notes
 
 
 def _cached(spark):

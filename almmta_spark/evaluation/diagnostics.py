@@ -234,8 +234,8 @@ def withholding_checks(
             f"withholding_decisions/{method}",
             float(c.decisions) if known else float("nan"),
             c.decisions_needed if known else float("nan"),
-            f"{'Enough' if enough else 'TOO FEW'} randomised decisions ({c.decisions:,}): {needed} are needed to see, with "
-            f"a chance of {POWER:.0%}, as much missing as is predicted. With fewer, effects are corrected only for what "
-            "is larger: withhold more often or pool more nights (pool_nights).",
+            f"{'Enough' if enough else 'TOO FEW'} randomised decisions ({c.decisions:,}): {needed} are needed to see, "
+            f"with a chance of {POWER:.0%}, as much missing as is predicted. Fewer correct effects only where more is "
+            "missing: withhold more often or pool more nights (pool_nights).",
             low=True,
         )

@@ -31,14 +31,17 @@ def gain_per_30_000(effects: Effects) -> float:
 
 
 def test_anchors_free_effects_from_uploads_that_show_in_their_own_proxies(scores):
+    """Over three seeds and two nights: ratio .90 to .99 against 1.23 to 1.34, RMSE .28 to .36, which is .55 to .60 of
+    that of the blind."""
     blind, knowing = scores("leak_y", outcome_leak=False), scores("leak_y")
-    assert 0.7 <= knowing.magnitude_ratio <= 1.1 <= blind.magnitude_ratio, (knowing, blind)
-    assert knowing.relative_rmse <= min(0.42, 0.75 * blind.relative_rmse), (knowing, blind)
+    assert 0.75 <= knowing.magnitude_ratio <= 1.1 <= blind.magnitude_ratio, (knowing, blind)
+    assert knowing.relative_rmse <= min(0.38, 0.68 * blind.relative_rmse), (knowing, blind)
 
 
 def test_intent_proxies_free_effects_from_intent_that_shows_in_outcome_proxies(scores):
-    """What knowing of it made of five seeds and two nights: magnitude ratio less .17 to .30, relative RMSE times .70 to
-    .82, to .28 to .35, and Spearman more by .027 to .056 (mean .04): little, as intent sways all touches of a journey.
+    """What knowing of it made, over five seeds and three nights: magnitude ratio less .17 to .30, relative RMSE times
+    .70 to .82, to .28 to .35, Spearman more by .027 to .056 (mean .04): little, as intent sways a journey's touches
+    together.
     """
     blind, knowing = scores("leak_w", hidden_intent=False), scores("leak_w")
     assert 0.7 <= knowing.magnitude_ratio <= blind.magnitude_ratio - 0.12, (knowing, blind)
@@ -48,7 +51,7 @@ def test_intent_proxies_free_effects_from_intent_that_shows_in_outcome_proxies(s
 
 def test_without_an_anchor_a_leak_is_seen_on_another_night_and_its_draw_decides_the_size(night, monkeypatch):
     """At the ends of what is drawn the sums of effects lie on both sides of the truth: the larger share left .46 to .55
-    of them, over three seeds and two nights. Of equal draws the seed moves the sum by 5 % at most.
+    of them, over three seeds and two nights. Of equal draws the seed moves the sum by 1 to 6 %.
     """
     world = "leak_y_noanchor"
     found = {}
@@ -74,4 +77,5 @@ def drawing(share: float):
 
 
 def test_no_leak_is_seen_on_another_night_where_there_is_none(night, model):
+    """-2 to 7 over three seeds and two nights; 100 to 270 where there is one."""
     assert gain_per_30_000(on_another_night(night, model("default"), "default")) < GAIN

@@ -14,18 +14,20 @@ pytestmark = pytest.mark.long
 
 
 def test_latent_recovers_the_effects_of_the_default_world(scores):
+    """Over four seeds: .91 to .92, .28 to .29, .90 to .94."""
     found = scores("default")
-    assert found.within_journey_spearman >= 0.85, found
-    assert found.relative_rmse <= 0.47, found
-    assert 0.65 <= found.magnitude_ratio <= 1.20, found
+    assert found.within_journey_spearman >= 0.88, found
+    assert found.relative_rmse <= 0.35, found
+    assert 0.80 <= found.magnitude_ratio <= 1.10, found
 
 
 def test_latent_recovers_truth_where_backdoor_cannot(scores):
+    """Over three seeds: .92 to .93 and .38 to .40, against .06 to .19 and .94 to 1.00."""
     latent, backdoor = scores("hard"), scores("hard", "backdoor")
-    assert latent.within_journey_spearman >= 0.80, latent
-    assert latent.relative_rmse <= 0.60, latent
-    assert backdoor.relative_rmse >= 1.3 * latent.relative_rmse, (latent, backdoor)
-    assert backdoor.within_journey_spearman <= latent.within_journey_spearman - 0.2, (latent, backdoor)
+    assert latent.within_journey_spearman >= 0.88, latent
+    assert latent.relative_rmse <= 0.47, latent
+    assert backdoor.relative_rmse >= 1.8 * latent.relative_rmse, (latent, backdoor)
+    assert backdoor.within_journey_spearman <= latent.within_journey_spearman - 0.5, (latent, backdoor)
 
 
 def test_a_placebo_that_reads_other_journeys_proxies_finds_next_to_nothing(night, model):

@@ -52,10 +52,8 @@ def test_intervals_hold_the_mean_effects_of_clusters(said):
 
 
 def test_fits_that_did_not_see_a_journey_are_about_as_right_as_one_that_did(said, hard, model):
-    """Each has two thirds of the users: as much noise as sqrt(3/2) fits, were there noise alone and one of them.
-
-    Their RMSE was 1.05 to 1.11 times that of the single fit.
-    """
+    """1.05 to 1.11 times its RMSE: each has two thirds of the users, which would make one of them sqrt(3/2) times as
+    wrong, were noise all."""
     effect, _, ett, _ = said
     estimate = harness.estimated_effects(model("hard"), hard)
     single = truth.relative_rmse(estimate[np.arange(estimate.shape[1]) < hard.columns["num_touches"][:, None]], ett)

@@ -40,7 +40,8 @@ def run(night: runner.Night) -> None:
         scores.append(inference.journey_scores(scored))
         if drawn is not None:
             stand_ins = inference.unknown_propensities(drawn, model.spec)
-            scores.append(inference.journey_scores(inference.score(drawn, stand_ins, items, model, conf), "randomised"))
+            unseen = inference.score(drawn, stand_ins, items, model, conf, level, seen=False)
+            scores.append(inference.journey_scores(unseen, "randomised"))
     if conf.baselines:
         spec = ExampleSpec.from_dict(night.meta(tables.TRAINING_EXAMPLES)["spec"])
         training = training_paths(night.read(tables.TRAINING_EXAMPLES), spec)

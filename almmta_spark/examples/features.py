@@ -27,7 +27,7 @@ COLUMNS = (
 
 
 def features(journeys: DataFrame, propensities: DataFrame, items: DataFrame, spec: ExampleSpec) -> DataFrame:
-    """journey_id, user_id, is_validation and COLUMNS, as training_examples has them; touches padded with 0 at the end.
+    """journey_id, user_id and COLUMNS, as training_examples has them; touches padded with 0 at the end.
 
     Cost: one join of journeys with propensities by journey_id; the rest is row by row inside Spark. Where the spec says
     touch_embeddings, also a join of the touches with items, and one shuffle of their contents by journey_id.
@@ -37,7 +37,6 @@ def features(journeys: DataFrame, propensities: DataFrame, items: DataFrame, spe
         F.col("cluster").alias("clusters"),
         F.col("propensity_bucket").alias("buckets"),
         "stabilized_weight",
-        "is_validation",
     )
     joined = journeys.join(lying, "journey_id")
     if spec.touch_embeddings:
@@ -53,7 +52,6 @@ def features(journeys: DataFrame, propensities: DataFrame, items: DataFrame, spe
     return joined.withColumn("at", at).select(
         "journey_id",
         "user_id",
-        "is_validation",
         F.col("outcome").cast("float").alias("outcome"),
         signal_values("outcome_proxies", spec.outcome_proxies).alias("outcome_proxies"),
         signal_values("intent_proxies", spec.intent_proxies).alias("intent_proxies"),

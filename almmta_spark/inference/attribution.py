@@ -59,11 +59,12 @@ def score(
     model: FittedModel,
     conf: AttributionConfig,
     level: float = 0.95,
+    seen: bool = True,
 ) -> DataFrame:
     """One row a journey: its touches and, in the same order, what each one's deletion does. Persisted by the caller.
 
     Columns: journey_id, user_id, outcome, is_validation, touches, the columns of udf.SCHEMA, method, model_version.
-    level: of the intervals.
+    level: of the intervals; seen: whether the model may have learned from these users.
     Rows are spread by journey_id over a number of tasks that follows from their number alone, and sorted in each, so
     the model sees the same batches on every cluster. Cost: a count and two scans of journeys, three shuffles by
     journey_id (the one before the model into num_tasks), one pass of the model.
@@ -71,7 +72,7 @@ def score(
     spark = journeys.sparkSession
     rows = features(journeys, propensities, items, model.spec)  # no effect reads the outcome, leak_gain does
     tasks = num_tasks(journeys.count(), conf.rows_per_batch)
-    scorer = udf.Scorer(spark.sparkContext.broadcast(model.files), model.version, conf.rows_per_batch, level)
+    scorer = udf.Scorer(spark.sparkContext.broadcast(model.files), model.version, conf.rows_per_batch, level, seen)
     # A key of its own: Spark drops a repartition by what a join has partitioned already, and then merges partitions.
     spread = rows.repartition(tasks, F.xxhash64(F.lit("score"), F.col("journey_id")))
     scores = spread.sortWithinPartitions("journey_id").mapInArrow(scorer, udf.SCHEMA)

@@ -22,21 +22,20 @@ PIECES = ("p_do", "mu", "g0", "slope", "posterior_mean", "intent_residual", "med
 
 
 def deletion_effects(
-    model: nn.Module, spec: ExampleSpec, columns: Mapping[str, NDArray], level: float = 0.95
+    model: nn.Module, spec: ExampleSpec, columns: Mapping[str, NDArray], level: float = 0.95, seen: bool = False
 ) -> dict[str, NDArray[np.float64]]:
     """p_outcome and PIECES [B]; removal_effect, removal_effect_lower and _upper, removal_effect_ate (NaN where a
     variant has none) and p_outcome_deleted [B, L]; removal_effect_members [B, L, M] (M = 0 of a single model).
     L is the batch's longest journey.
 
     columns are named as in training_examples, lists stacked to [B, length]. All deletions of a journey come from one
-    encoding of it. An ensemble's members are silent about users they learned from: those of columns with
-    is_validation = 0 outside their fold; without that column nobody was learned from. level: of the interval. A score
-    that is not finite is a ValueError: such a model must not speak.
+    encoding of it. seen: the model may have learned from these users (by user_id), so an ensemble's members speak only
+    of those they left out; else all speak. level: of the interval. A score that is not finite is a ValueError: such a
+    model must not speak.
     """
     batch = Batch.from_columns(columns, spec)
-    arguments = (batch, _learned_from(columns)) if isinstance(model, Ensemble) else (batch,)
     with torch.inference_mode():
-        effects: Effects = model.effects(*arguments)  # type: ignore[operator]
+        effects: Effects = model.effects(batch, seen) if isinstance(model, Ensemble) else model.effects(batch)  # type: ignore[operator]
     scores = {
         "p_outcome": _doubles(effects.p_outcome_B),
         "removal_effect": _doubles(effects.removal_effect_BL),
@@ -49,10 +48,6 @@ def deletion_effects(
     _refuse_non_finite(known)
     unknown = {name: np.full(like.shape, np.nan) for name, (value, like) in optional.items() if value is None}
     return scores | known | unknown | _intervals(effects, model, level)
-
-
-def _learned_from(columns: Mapping[str, NDArray]) -> Tensor | None:
-    return torch.from_numpy(columns["is_validation"] == 0) if "is_validation" in columns else None
 
 
 def _intervals(effects: Effects, model: nn.Module, level: float) -> dict[str, NDArray[np.float64]]:

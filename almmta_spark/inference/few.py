@@ -37,7 +37,7 @@ class FewJourneys:
         parts = []
         for start in range(0, len(columns["journey_id"]), _ROWS):
             batch = {name: values[start : start + _ROWS] for name, values in columns.items()}
-            effect_BL = deletion_effects(model, spec, batch)["removal_effect"]
+            effect_BL = deletion_effects(model, spec, batch, seen=True)["removal_effect"]
             parts.append(effect_BL[np.arange(effect_BL.shape[1]) < batch["num_touches"][:, None]])
         return np.concatenate(parts)
 

@@ -28,7 +28,8 @@ class AttributionModel(PythonModel):
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         from almmta_spark.inference.deletion import deletion_effects
 
-        scores = deletion_effects(self.model_, self.spec_, self._columns(model_input))
+        seen = "user_id" in model_input
+        scores = deletion_effects(self.model_, self.spec_, self._columns(model_input), seen=seen)
         touches = [len(c) for c in model_input["cluster"]]
         per_touch = {
             name: [scores[name][row, :count].tolist() for row, count in enumerate(touches)]
@@ -62,7 +63,7 @@ class AttributionModel(PythonModel):
             age_BL[row, : len(ages)] = ages
         known = self._of_touches(journeys, counts)
         if "user_id" in journeys:
-            known |= {"user_id": journeys["user_id"].to_numpy(np.int64), "is_validation": np.zeros(rows, np.int64)}
+            known["user_id"] = journeys["user_id"].to_numpy(np.int64)
         return known | {
             "journey_id": np.arange(rows),
             "covariates": standard_BD.astype(np.float32),

@@ -53,6 +53,8 @@ class Scorer:
     rows_per_batch: int
     level: float = 0.95
     """Of the intervals."""
+    seen: bool = False
+    """Whether the model may have learned from the rows' users."""
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for rows in fixed_batches(batches, self.rows_per_batch):
@@ -62,7 +64,7 @@ class Scorer:
         from almmta_spark.inference.deletion import deletion_effects
 
         model, spec = _loaded(self.version, self.files)
-        scores: dict[str, NDArray] = deletion_effects(model, spec, columns(rows), self.level)
+        scores: dict[str, NDArray] = deletion_effects(model, spec, columns(rows), self.level, self.seen)
         counts_B = rows["num_touches"].to_numpy()
         one_each = {n: pa.array(scores[n], from_pandas=True) for n in JOURNEY_VALUES}
         lists = {n: ragged(scores[n], counts_B) for n in TOUCH_VALUES}

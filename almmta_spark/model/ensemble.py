@@ -68,11 +68,12 @@ class Ensemble(nn.Module):
         self.stacked.project()  # type: ignore[operator]
 
     def forward(self, batch: Batch, progress: float = 1.0) -> dict[str, Tensor]:
-        """Means over the members of each one's terms; in training each learns from its own users alone."""
-        if not self.training:
-            every = [self._of(member, "forward", batch, progress) for member in range(self.plan.members)]
-            return {name: torch.stack([terms[name] for terms in every]).mean() for name in every[0]}
+        """Means over the members of each one's terms: in training over its own users, else over those left out."""
         out_MB = left_out(batch.user_id_B, self.plan, self.seed)
+        if not self.training:
+            weight_MB = out_MB * float(self.plan.folds)
+            every = [self._of(m, "forward", batch, progress, weight_MB[m]) for m in range(self.plan.members)]
+            return {name: torch.stack([terms[name] for terms in every]).mean() for name in every[0]}
 
         def terms(parameters: dict[str, nn.Parameter], batch: Any, weight: Tensor) -> dict[str, Tensor]:
             arguments = (Batch(**batch, **absent), progress, weight)
@@ -97,16 +98,13 @@ class Ensemble(nn.Module):
         return self.plan.folds / (self.plan.folds - 1)
 
     @torch.no_grad()
-    def effects(self, batch: Batch, seen_B: Tensor | None = None) -> Effects:
+    def effects(self, batch: Batch, seen: bool = False) -> Effects:
         """What the members say together, and removal_effect of each. One after the other: one model's memory.
 
-        seen_B: whether a journey's user may have been learned from, so that only members fitted without that user
-        speak; None: nobody was, and all members speak.
+        seen: whether these users may have been learned from, so that only members fitted without them speak; else all.
         """
         every: list[Effects] = [self._of(member, "effects", batch) for member in range(self.plan.members)]
-        speaks_MB = torch.ones(len(every), batch.size, dtype=torch.bool, device=batch.age_BL.device)
-        if seen_B is not None:
-            speaks_MB = left_out(batch.user_id_B, self.plan, self.seed) | ~seen_B
+        speaks_MB = left_out(batch.user_id_B, self.plan, self.seed) | (not seen)
         weight_MB = speaks_MB / speaks_MB.sum(0)
 
         def mean(name: str) -> Any:

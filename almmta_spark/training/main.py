@@ -57,13 +57,13 @@ def fit(request: FitRequest, device: str | None = None) -> FitResult:
     request = replace(request, model=replace(request.model, signed=bool(request.model.signed)))
     with session(device) as ranks:
         table = loader.open_table(request.dataset_url, request.spec)
-        shard = Shard.open(table, request.spec, request.training, ranks, request.seed)
         plan = request.training.ensemble
+        shard = Shard.open(table, request.spec, request.training, ranks, request.seed, request.variant in plan.variants)
         build = partial(ensemble.build, request.variant, request.spec, request.model, plan, request.seed)
         size = deferred_init.footprint(build)
         if ranks.is_main:
             log.info(
-                "training %s: %d journeys + %d held out on %d rank(s) (%s), %d steps an epoch; %d parameters, "
+                "training %s: %d journeys, %d to check it on, on %d rank(s) (%s), %d steps an epoch; %d parameters, "
                 "%.1f kB with gradients, moments and average",
                 request.variant, sum(shard.rows_by_rank), request.spec.num_validation, ranks.world,
                 ranks.device, shard.num_steps, size.parameters, size.training / 1e3,

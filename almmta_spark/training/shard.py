@@ -68,17 +68,19 @@ class Shard:
     seed: int
     loader: str
     groups: tuple[RowGroup, ...]
+    learns_from_all: bool
+    """Whether the held-out rows are trained on too: an ensemble holds each user out of some of its members itself."""
     expected: tuple[Tally, Tally]
-    """What an epoch must read: training rows, held-out rows."""
+    """What an epoch must read: rows trained on, held-out rows."""
     rows_by_rank: list[int]
-    """Training rows of every rank."""
+    """Rows trained on, of every rank."""
     batch_rows: int
     """The most rows a step takes on one rank."""
     buffer_rows: int
     seen: tuple[Tally, Tally] = field(default_factory=lambda: (Tally(), Tally()))
     """What this epoch has read so far."""
     kept: tuple[Columns, Columns] | None = None
-    """All rows of a shard that fits: training, held out."""
+    """All rows of a shard that fits: trained on, held out."""
 
     @classmethod
     def open(
@@ -88,6 +90,7 @@ class Shard:
         training: TrainingConfig,
         ranks: Ranks,
         seed: int,
+        learns_from_all: bool = False,
         buffer_bytes: int = BUFFER_BYTES,
     ) -> Shard:
         """This rank's shard. ValueError where a rank would have no row group, or no training row.
@@ -100,7 +103,7 @@ class Shard:
                 "lower training.num_ranks or raise examples.num_row_groups and build the examples again"
             )
         groups = table.row_groups[ranks.rank :: ranks.world]
-        expected = _count_keys(table, groups)
+        expected = _count_keys(table, groups, learns_from_all)
         rows_by_rank = [int(row[0]) for row in ranks.gather([expected[0].rows])]
         if not all(rows_by_rank):
             raise ValueError(
@@ -109,7 +112,10 @@ class Shard:
             )
         batch_rows = max(1, training.batch_size // ranks.world)
         buffer_rows = max(1, buffer_bytes // row_bytes(spec))
-        return cls(table, spec, ranks, seed, training.loader, groups, expected, rows_by_rank, batch_rows, buffer_rows)
+        return cls(
+            table, spec, ranks, seed, training.loader, groups, learns_from_all, expected, rows_by_rank, batch_rows,
+            buffer_rows,
+        )  # fmt: skip
 
     @property
     def num_steps(self) -> int:
@@ -121,7 +127,7 @@ class Shard:
         return sum(group.num_rows for group in self.groups) <= self.buffer_rows
 
     def training_steps(self, epoch: int) -> Generator[Step, None, None]:
-        """num_steps steps over this rank's training rows, shuffled by (seed, epoch, rank)."""
+        """num_steps steps over the rows that this rank trains on, shuffled by (seed, epoch, rank)."""
         self.seen = (Tally(), Tally())
         rows = _Rows(self._shuffled(epoch))
         for step in range(self.num_steps):
@@ -158,15 +164,16 @@ class Shard:
         intact = all(seen == expected for seen, expected in zip(self.seen, self.expected, strict=True))
         everybody = self.ranks.gather([*mine, float(intact)])
         trained, held_out = (int(sum(row[i] for row in everybody)) for i in (0, 1))
+        read = trained if self.learns_from_all else trained + held_out
         broken = [rank for rank, row in enumerate(everybody) if not row[2]]
-        if trained + held_out != self.table.num_rows or broken:
+        if read != self.table.num_rows or broken:
             raise ValueError(
-                f"training_examples: epoch {epoch} read {trained} training + {held_out} validation rows over all ranks,"
-                f" the Parquet footers count {self.table.num_rows}; rows were lost or repeated on ranks {broken}:"
-                " run again, it resumes before this epoch; if it repeats, set training.loader to petastorm or arrow,"
-                " whichever this was not"
+                f"training_examples: epoch {epoch} trained on {trained} and evaluated {held_out} validation rows over "
+                f"all ranks, the Parquet footers count {self.table.num_rows}; rows were lost or repeated on ranks "
+                f"{broken}: run again, it resumes before this epoch; if it repeats, set training.loader to petastorm "
+                "or arrow, whichever this was not"
             )
-        return trained + held_out
+        return read
 
     def _rows_at(self, step: int, rank: int) -> int:
         """Rows of a rank in a step: its rows spread evenly, the first step never empty."""
@@ -200,11 +207,12 @@ class Shard:
         return parts
 
     def _load(self, groups: Sequence[RowGroup]) -> tuple[Columns, Columns]:
-        """Training rows and validation rows of the row groups, touch lists cut to the longest journey among them."""
+        """Rows trained on and validation rows of the row groups, touch lists cut to the longest journey among them."""
         split: tuple[list[Columns], list[Columns]] = ([], [])
         for columns in loader.READERS[self.loader](self.table, groups, loader.columns_needed(self.spec)):
             held_out = columns["is_validation"] != 0
-            split[0].append({name: values[~held_out] for name, values in columns.items()})
+            trained_on = ~held_out | self.learns_from_all
+            split[0].append({name: values[trained_on] for name, values in columns.items()})
             split[1].append({name: values[held_out] for name, values in columns.items()})
         return self._joined(split[0]), self._joined(split[1])
 
@@ -218,15 +226,16 @@ class Shard:
         return joined
 
 
-def _count_keys(table: TrainingTable, groups: Sequence[RowGroup]) -> tuple[Tally, Tally]:
-    """Training rows and held-out rows of the row groups, by a pass of plain pyarrow over two columns."""
-    tallies = (Tally(), Tally())
+def _count_keys(table: TrainingTable, groups: Sequence[RowGroup], learns_from_all: bool) -> tuple[Tally, Tally]:
+    """Rows trained on and held-out rows of the row groups, by a pass of plain pyarrow over two columns."""
+    trained, held_out = Tally(), Tally()
     for columns in loader.read_arrow(table, groups, ("journey_id", "is_validation")):
-        for held_out in (0, 1):
-            tallies[held_out].add(columns["journey_id"][columns["is_validation"] == held_out])
-    if sum(tally.rows for tally in tallies) != sum(group.num_rows for group in groups):
-        raise ValueError("training_examples.is_validation must be 0 or 1: build the examples again")
-    return tallies
+        journey_id, flag = columns["journey_id"], columns["is_validation"]
+        if not np.isin(flag, (0, 1)).all():
+            raise ValueError("training_examples.is_validation must be 0 or 1: build the examples again")
+        trained.add(journey_id if learns_from_all else journey_id[flag == 0])
+        held_out.add(journey_id[flag == 1])
+    return trained, held_out
 
 
 def row_bytes(spec: ExampleSpec) -> int:

@@ -295,7 +295,7 @@ def members_effects(model: Ensemble, night: Night, rows_per_batch: int = 4096) -
     """[rows, L] effects by the fits that did not see the journey, and [members, rows, L] by each."""
     everything = Batch.from_columns(night.columns, night.spec)
     found = [
-        model.effects(take(everything, index), torch.ones(len(index), dtype=torch.bool))
+        model.effects(take(everything, index), seen=True)
         for index in torch.arange(night.spec.num_training).split(rows_per_batch)
     ]
     return torch.cat([e.removal_effect_BL for e in found]).numpy(), torch.cat([e.member_MBL for e in found], 1).numpy()

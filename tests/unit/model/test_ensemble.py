@@ -114,23 +114,23 @@ def test_a_member_learns_nothing_from_users_it_leaves_out():
     assert not torch.allclose(gradients[0][1], gradients[1][1])
 
 
-def test_held_out_loss_is_the_mean_of_the_members_on_all_rows(batch):
+def test_held_out_likelihood_is_the_mean_over_journeys_of_the_members_that_left_each_out(batch):
     model = members().eval()
-    expected = torch.stack([alone(model, m).eval()(batch)["loss"] for m in range(PLAN.members)]).mean()
-    torch.testing.assert_close(model(batch)["loss"], expected)
+    out_MB = left_out(batch.user_id_B, PLAN, model.seed)
+    each = [alone(model, m).eval()(batch, 1.0, out_MB[m].float())["nll"] for m in range(PLAN.members)]
+    torch.testing.assert_close(model(batch)["nll"], torch.stack(each).sum() / PLAN.repeats)
 
 
 @pytest.mark.parametrize("variant", ["latent", "backdoor"])
 def test_effects_are_the_mean_of_the_members_that_did_not_see_the_user(variant, batch):
     model = members(variant, plan=replace(PLAN, agreement=0.0)).eval()
-    seen_B = torch.tensor([True, True, True, False, True, True])
-    found = model.effects(batch, seen_B)
+    found = model.effects(batch, seen=True)
     every = [alone(model, m).eval().effects(batch) for m in range(PLAN.members)]
     torch.testing.assert_close(found.member_MBL, torch.stack([e.removal_effect_BL for e in every]))
     out_MB = left_out(batch.user_id_B, PLAN, model.seed)
     for row in range(batch.size):
-        speak = [e for m, e in enumerate(every) if out_MB[m, row] or not seen_B[row]]
-        assert len(speak) == (PLAN.repeats if seen_B[row] else PLAN.members)
+        speak = [e for m, e in enumerate(every) if out_MB[m, row]]
+        assert len(speak) == PLAN.repeats
         for name in ("removal_effect_BL", "p_outcome_B", "p_deleted_BL", "mu_B", "removal_effect_ate_BL"):
             if getattr(found, name) is not None:
                 mean = torch.stack([getattr(e, name)[row] for e in speak]).mean(0)
@@ -140,9 +140,9 @@ def test_effects_are_the_mean_of_the_members_that_did_not_see_the_user(variant, 
 
 
 def test_where_nobody_was_seen_all_members_speak(batch):
-    model = members().eval()
-    nobody = torch.zeros(batch.size, dtype=torch.bool)
-    assert torch.equal(model.effects(batch).removal_effect_BL, model.effects(batch, nobody).removal_effect_BL)
+    model = members(plan=replace(PLAN, agreement=0.0)).eval()
+    every = [alone(model, m).eval().effects(batch).removal_effect_BL for m in range(PLAN.members)]
+    torch.testing.assert_close(model.effects(batch).removal_effect_BL, torch.stack(every).mean(0))
 
 
 @pytest.mark.parametrize(("silent", "speaks"), [(2, False), (1, True)])
@@ -186,11 +186,11 @@ def test_the_projection_is_each_members_own():
 
 
 def test_a_saved_ensemble_comes_back_with_equal_effects_and_its_folds(batch, tmp_path: Path):
-    model, seen_B = members().eval(), torch.ones(6, dtype=torch.bool)
+    model = members().eval()
     digest = saved.save(model, SPEC, ModelConfig(), "latent", tmp_path, {})
     loaded, _, info = saved.load(tmp_path)
     assert isinstance(loaded, Ensemble) and loaded.plan == PLAN and info["digest"] == digest
-    assert torch.equal(loaded.effects(batch, seen_B).removal_effect_BL, model.effects(batch, seen_B).removal_effect_BL)
+    assert torch.equal(loaded.effects(batch, True).removal_effect_BL, model.effects(batch, True).removal_effect_BL)
     other = Ensemble("latent", SPEC, ModelConfig(), PLAN, seed=6)
     other.load_state_dict(model.state_dict())
     assert saved.save(other, SPEC, ModelConfig(), "latent", tmp_path / "other", {}) != digest

@@ -38,9 +38,16 @@ class Sample:
     def open(self) -> loader.TrainingTable:
         return loader.open_table(self.url, self.spec)
 
-    def shard(self, ranks: Ranks | None = None, seed: int = 0, buffer_bytes: int = 1 << 30, **settings: Any) -> Shard:
+    def shard(
+        self,
+        ranks: Ranks | None = None,
+        seed: int = 0,
+        buffer_bytes: int = 1 << 30,
+        learns_from_all: bool = False,
+        **settings: Any,
+    ) -> Shard:
         training = TrainingConfig(**({"batch_size": 64} | settings))
-        return Shard.open(self.open(), self.spec, training, ranks or alone(), seed, buffer_bytes)
+        return Shard.open(self.open(), self.spec, training, ranks or alone(), seed, learns_from_all, buffer_bytes)
 
 
 def alone() -> Ranks:

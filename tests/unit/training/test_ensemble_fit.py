@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import trainer
 from torch import nn
 
 from almmta_spark.config import EnsembleConfig, ModelConfig, TrainingConfig
@@ -12,6 +11,7 @@ from almmta_spark.model import build, saved
 from almmta_spark.model.ensemble import Ensemble, left_out
 from almmta_spark.training import main, optimiser
 from almmta_spark.training.request import FitRequest
+from tests.unit.training.conftest import trainer
 
 pytestmark = pytest.mark.long
 
@@ -42,9 +42,8 @@ class Alone(nn.Module):
         self.single.project()
 
     def forward(self, batch, progress):
-        weight_B = None
-        if self.training:
-            weight_B = ~left_out(batch.user_id_B, PLAN, 0)[self.member] * 1.5
+        out_B = left_out(batch.user_id_B, PLAN, 0)[self.member]
+        weight_B = ~out_B * 1.5 if self.training else out_B * 3.0
         return self.single(batch, progress, weight_B)
 
 

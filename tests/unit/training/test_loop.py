@@ -5,11 +5,11 @@ import math
 
 import pytest
 import torch
-from conftest import Regression, trainer
 
 from almmta_spark.config import TrainingConfig
 from almmta_spark.training.folder import Folder
 from almmta_spark.training.loop import Trainer
+from tests.unit.training.conftest import Regression, trainer
 
 
 class Interrupted(Exception):

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from conftest import Regression
 from torch import nn
 
 from almmta_spark.config import TrainingConfig
 from almmta_spark.training import optimiser
+from tests.unit.training.conftest import Regression
 
 
 def test_each_kind_of_parameter_has_its_own_rate_and_leaks_do_not_decay():

@@ -29,9 +29,10 @@ def steps_of(sample, epoch=1, **settings):
 
 @pytest.mark.parametrize("world", [1, 2, 3, 5])
 @pytest.mark.parametrize("buffer_bytes", [1 << 30, 30_000])
-def test_every_training_row_is_taken_exactly_once_over_all_ranks(uneven, on_ranks, world, buffer_bytes):
+@pytest.mark.parametrize("all_rows", [False, True])
+def test_every_training_row_is_taken_exactly_once_over_all_ranks(uneven, on_ranks, world, buffer_bytes, all_rows):
     def work(ranks):
-        shard = uneven.shard(ranks, buffer_bytes=buffer_bytes)
+        shard = uneven.shard(ranks, buffer_bytes=buffer_bytes, learns_from_all=all_rows)
         trained = ids(shard.training_steps(1))
         held_out = [batch.journey_id_B.tolist() for batch in shard.validation_batches()]
         return len(trained), flat(trained), flat(held_out), shard.check_epoch(1)
@@ -39,7 +40,7 @@ def test_every_training_row_is_taken_exactly_once_over_all_ranks(uneven, on_rank
     results = on_ranks(world, work)
     columns = all_columns(uneven)
     held_out = columns["is_validation"] == 1
-    assert sorted(flat(r[1] for r in results)) == sorted(columns["journey_id"][~held_out])
+    assert sorted(flat(r[1] for r in results)) == sorted(columns["journey_id"][~held_out | all_rows])
     assert sorted(flat(r[2] for r in results)) == sorted(columns["journey_id"][held_out])
     assert {r[3] for r in results} == {600}
     assert len({r[0] for r in results}) == 1, "all ranks take the same number of steps"
@@ -131,7 +132,7 @@ def add_rows(part):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (drop_a_training_row, "read 5.. training .* footers count 600; rows were lost or repeated on ranks .0, 1."),
+        (drop_a_training_row, "trained on 5.. .* footers count 600; rows were lost or repeated on ranks .0, 1."),
         (repeat_one_row_for_another, "footers count 600; rows were lost or repeated"),
         (add_rows, "footers count 600; rows were lost or repeated"),
     ],

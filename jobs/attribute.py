@@ -15,6 +15,7 @@ from almmta_spark.evaluation.rollups import touch_intervals
 from almmta_spark.example_spec import ExampleSpec
 from almmta_spark.inference import attribution as inference
 from almmta_spark.inference.calibrated import corrected
+from almmta_spark.inference.udf import FittedModel
 from almmta_spark.journeys.build import build_journeys
 from almmta_spark.logs.events import as_events
 from almmta_spark.logs.ingest import accepted_users
@@ -29,32 +30,26 @@ def run(night: runner.Night) -> None:
     journeys, propensities = night.read(tables.JOURNEYS), night.read(tables.PROPENSITIES)
     items = night.read(tables.ITEM_CLUSTERS)
     drawn = randomised_journeys(night)
-    rows, scores, cached = [], [], []
-    for variant in night.conf.training.variants:
-        model = inference.read_model(night.spark, night.model_folder(variant))
-        scored = inference.score(journeys, propensities, items, model, conf, level).persist()
-        cached.append(scored)
-        rows.append(inference.attribution_rows(scored))
-        if len(rows) == 1:
-            rows += calibrated(night, scored, rows[0], model)
-        scores.append(inference.journey_scores(scored))
-        if drawn is not None:
-            stand_ins = inference.unknown_propensities(drawn, model.spec)
-            unseen = inference.score(drawn, stand_ins, items, model, conf, level, seen=False)
-            scores.append(inference.journey_scores(unseen, "randomised"))
+    models = [inference.read_model(night.spark, night.model_folder(v)) for v in night.conf.training.variants]
+    scored = inference.score(journeys, propensities, items, models, conf, level).persist()
+    rows, scores = [inference.attribution_rows(scored)], [inference.journey_scores(scored)]
+    rows += calibrated(night, scored.where(F.col("method") == models[0].variant), models[0])
+    if drawn is not None:
+        stand_ins = inference.unknown_propensities(drawn, models[0].spec)
+        unseen = inference.score(drawn, stand_ins, items, models, conf, level, seen=False)
+        scores.append(inference.journey_scores(unseen, "randomised"))
     if conf.baselines:
         spec = ExampleSpec.from_dict(night.meta(tables.TRAINING_EXAMPLES)["spec"])
         training = training_paths(night.read(tables.TRAINING_EXAMPLES), spec)
         rows.append(baselines.attribution(journeys, propensities, training, conf))
     night.write(reduce(DataFrame.unionByName, rows), tables.ATTRIBUTION)
     night.write(reduce(DataFrame.unionByName, scores), tables.JOURNEY_SCORES)
-    for scored in cached:
-        scored.unpersist()
+    scored.unpersist()
 
 
-def calibrated(night: runner.Night, scored: DataFrame, own: DataFrame, model: inference.FittedModel) -> list[DataFrame]:
+def calibrated(night: runner.Night, scored: DataFrame, model: FittedModel) -> list[DataFrame]:
     """Rows of the night's own model (the first), its effects corrected by the experiment where that calls for it."""
-    found = correction(night, own, model.variant, model.spec.clusters)
+    found = correction(night, inference.attribution_rows(scored), model.variant, model.spec.clusters)
     if found is None:
         return []
     rows = inference.attribution_rows(corrected(scored, found, model.variant + SUFFIX))

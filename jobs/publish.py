@@ -13,7 +13,8 @@ import pandas as pd
 from pyspark.sql import functions as F
 
 from almmta_spark import config, runner, spark_tables, storage, tables, tracking
-from almmta_spark.inference.attribution import FittedModel, read_model
+from almmta_spark.inference.attribution import read_model
+from almmta_spark.inference.udf import FittedModel
 from almmta_spark.tables import Table
 from almmta_spark.tracking import Run, Tracker
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -14,24 +14,13 @@ from almmta_spark.config import AttributionConfig
 from almmta_spark.example_spec import ExampleSpec
 from almmta_spark.examples.features import features
 from almmta_spark.inference import udf
+from almmta_spark.inference.udf import FittedModel
 from almmta_spark.tables import Table
 
 FILES = ("model.json", "weights.pt")
 BATCHES_PER_TASK = 2
 MAX_TASKS = 10_000
 """A shuffle has blocks in proportion to the square of its tasks, so large nights get longer tasks, not more."""
-
-
-@dataclass(frozen=True)
-class FittedModel:
-    """A model's files on the driver, as they are sent to the executors."""
-
-    variant: str
-    version: str
-    """Digest of weights and settings."""
-    spec: ExampleSpec
-    files: dict[str, bytes]
-    metrics: dict[str, Any]
 
 
 def read_model(spark: SparkSession, folder: str) -> FittedModel:
@@ -56,23 +45,31 @@ def score(
     journeys: DataFrame,
     propensities: DataFrame,
     items: DataFrame,
-    model: FittedModel,
+    models: Sequence[FittedModel],
     conf: AttributionConfig,
     level: float = 0.95,
     seen: bool = True,
 ) -> DataFrame:
-    """One row a journey: its touches and, in the same order, what each one's deletion does. Persisted by the caller.
+    """One row a journey and model: its touches and, in the same order, what each one's deletion does.
 
-    Columns: journey_id, user_id, outcome, is_validation, touches, the columns of udf.SCHEMA, method, model_version.
-    level: of the intervals; seen: whether the model may have learned from these users.
+    Persisted by the caller. Columns: journey_id, user_id, outcome, is_validation, touches, the columns of udf.SCHEMA.
+    models: of one night's examples, so of one spec, else ValueError. level: of the intervals; seen: whether the models
+    may have learned from these users.
+
     Rows are spread by journey_id over a number of tasks that follows from their number alone, and sorted in each, so
-    the model sees the same batches on every cluster. Cost: a count and two scans of journeys, three shuffles by
-    journey_id (the one before the model into num_tasks), one pass of the model.
+    models see the same batches on every cluster. Cost, whatever the number of models: a count and two scans of
+    journeys, three shuffles by journey_id (the one before the models into num_tasks); one pass of each model.
     """
-    spark = journeys.sparkSession
-    rows = features(journeys, propensities, items, model.spec)  # no effect reads the outcome, leak_gain does
+    spark, spec = journeys.sparkSession, models[0].spec
+    strangers = [model.variant for model in models if model.spec != spec]
+    if strangers:
+        raise ValueError(
+            f"models of one night must have learned from the same training_examples, {', '.join(strangers)} and "
+            f"{models[0].variant} have not: run the job train for this night again"
+        )
+    rows = features(journeys, propensities, items, spec)  # no effect reads the outcome, leak_gain does
     tasks = num_tasks(journeys.count(), conf.rows_per_batch)
-    scorer = udf.Scorer(spark.sparkContext.broadcast(model.files), model.version, conf.rows_per_batch, level, seen)
+    scorer = udf.Scorer(spark.sparkContext.broadcast(list(models)), conf.rows_per_batch, level, seen)
     # A key of its own: Spark drops a repartition by what a join has partitioned already, and then merges partitions.
     spread = rows.repartition(tasks, F.xxhash64(F.lit("score"), F.col("journey_id")))
     scores = spread.sortWithinPartitions("journey_id").mapInArrow(scorer, udf.SCHEMA)
@@ -80,8 +77,6 @@ def score(
         journeys.select("journey_id", "user_id", "outcome", "touches")
         .join(propensities.select("journey_id", "is_validation"), "journey_id")
         .join(scores, "journey_id")
-        .withColumn("method", F.lit(model.variant))
-        .withColumn("model_version", F.lit(model.version))
     )
 
 

@@ -16,8 +16,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from almmta_spark.example_spec import ExampleSpec
+
 if TYPE_CHECKING:
     from pyspark import Broadcast
+
 
 PASSED_ON = ("journey_id", "num_touches", "propensity_bucket")
 JOURNEY_VALUES = (
@@ -32,24 +35,35 @@ TOUCH_VALUES = (
     "p_outcome_deleted",
 )
 SCHEMA = (
-    "journey_id bigint, num_touches int, propensity_bucket array<int>, p_outcome double, p_do double, mu double, "
-    "g0 double, slope double, posterior_mean double, intent_residual double, "
+    "journey_id bigint, method string, model_version string, num_touches int, propensity_bucket array<int>, "
+    "p_outcome double, p_do double, mu double, g0 double, slope double, posterior_mean double, intent_residual double, "
     "mediator_overlap double, leak_gain double, "
     "removal_effect array<double>, removal_effect_lower array<double>, removal_effect_upper array<double>, "
     "removal_effect_ate array<double>, p_outcome_deleted array<double>, removal_effect_members array<array<float>>"
 )
 """What a Scorer yields: journey values, and one value a touch, oldest first; one list a touch of an ensemble's members'
 effects, null of a single model."""
+_NAMES = [column.split()[0] for column in SCHEMA.split(", ")]
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """A model's files on the driver, as they are sent to the executors."""
+
+    variant: str
+    version: str
+    """Digest of weights and settings: what a worker remembers the model by."""
+    spec: ExampleSpec
+    files: dict[str, bytes]
+    metrics: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """A saved model as a function for DataFrame.mapInArrow: columns of training_examples in, SCHEMA out."""
+    """Saved models as a function for DataFrame.mapInArrow: columns of training_examples in, SCHEMA out: a row for every
+    journey and model. Memory of a worker: the models, one batch and its scores."""
 
-    files: Broadcast[dict[str, bytes]]
-    """The saved model's files by name."""
-    version: str
-    """The model's digest: what a worker remembers it by."""
+    models: Broadcast[list[FittedModel]]
     rows_per_batch: int
     level: float = 0.95
     """Of the intervals."""
@@ -58,19 +72,22 @@ class Scorer:
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for rows in fixed_batches(batches, self.rows_per_batch):
-            yield self._scored(rows)
+            for fitted in self.models.value:
+                yield self._scored(rows, fitted)
 
-    def _scored(self, rows: pa.Table) -> pa.RecordBatch:
+    def _scored(self, rows: pa.Table, fitted: FittedModel) -> pa.RecordBatch:
         from almmta_spark.inference.deletion import deletion_effects
 
-        model, spec = _loaded(self.version, self.files)
-        scores: dict[str, NDArray] = deletion_effects(model, spec, columns(rows), self.level, self.seen)
+        model = _loaded(fitted)
+        scores: dict[str, NDArray] = deletion_effects(model, fitted.spec, columns(rows), self.level, self.seen)
         counts_B = rows["num_touches"].to_numpy()
         one_each = {n: pa.array(scores[n], from_pandas=True) for n in JOURNEY_VALUES}
         lists = {n: ragged(scores[n], counts_B) for n in TOUCH_VALUES}
         lists["removal_effect_members"] = ragged_lists(scores["removal_effect_members"], counts_B)
+        same = {"method": pa.repeat(fitted.variant, len(rows)), "model_version": pa.repeat(fitted.version, len(rows))}
         passed = {name: rows[name].combine_chunks() for name in PASSED_ON}
-        return pa.RecordBatch.from_pydict(passed | one_each | lists)
+        found = passed | same | one_each | lists
+        return pa.RecordBatch.from_pydict({name: found[name] for name in _NAMES})
 
 
 def fixed_batches(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
@@ -120,23 +137,24 @@ def ragged_lists(values_BLM: NDArray, counts_B: NDArray) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), lists)
 
 
-_MODELS: dict[str, tuple[Any, Any]] = {}
-"""Models this Python worker has loaded, by digest; the oldest goes when a fifth comes."""
+_MODELS: dict[str, Any] = {}
+"""Models this Python worker has loaded, by digest; the oldest goes when there would be more than MAX_LOADED."""
+MAX_LOADED = 32
 
 
-def _loaded(version: str, files: Broadcast[dict[str, bytes]]) -> tuple[Any, Any]:
-    """Model and spec of a digest, on one thread: the cores are Spark's to share out."""
+def _loaded(fitted: FittedModel) -> Any:
+    """The model, on one thread: the cores are Spark's to share out."""
     import torch
 
     from almmta_spark.model import saved
 
     torch.set_num_threads(1)
-    if version not in _MODELS:
+    if fitted.version not in _MODELS:
         with tempfile.TemporaryDirectory() as folder:
-            for name, content in files.value.items():
+            for name, content in fitted.files.items():
                 Path(folder, name).write_bytes(content)
-            model, spec, _ = saved.load(folder)
-        if len(_MODELS) >= 4:
+            model, _, _ = saved.load(folder)
+        if len(_MODELS) >= MAX_LOADED:
             _MODELS.pop(next(iter(_MODELS)))
-        _MODELS[version] = (model, spec)
-    return _MODELS[version]
+        _MODELS[fitted.version] = model
+    return _MODELS[fitted.version]

@@ -11,6 +11,7 @@ import pytest
 
 from almmta_spark.config import EnsembleConfig, ModelConfig
 from almmta_spark.example_spec import ExampleSpec, Signal
+from almmta_spark.inference.udf import FittedModel
 
 SPEC = ExampleSpec(
     clusters=(-3, 5, 40),
@@ -36,8 +37,9 @@ class Saved:
     spec: ExampleSpec = SPEC
 
     @property
-    def files(self) -> dict[str, bytes]:
-        return {name: (self.folder / name).read_bytes() for name in ("model.json", "weights.pt")}
+    def fitted(self) -> FittedModel:
+        files = {name: (self.folder / name).read_bytes() for name in ("model.json", "weights.pt")}
+        return FittedModel("latent", self.version, self.spec, files, {})
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -51,7 +52,7 @@ def model(spark, saved_model):
 
 @pytest.fixture(scope="module")
 def rows(night, model):
-    found = attribution.attribution_rows(attribution.score(*night, model, CONF))
+    found = attribution.attribution_rows(attribution.score(*night, [model], CONF))
     assert [(f.name, f.dataType.simpleString()) for f in found.schema] == [
         (c.name, c.type) for c in tables.ATTRIBUTION.columns
     ]
@@ -67,6 +68,20 @@ def test_every_touch_of_every_journey_has_one_row_that_names_its_model(night, ro
     assert all(r["outcome"] == journeys[r["journey_id"]]["outcome"] for r in rows)
     assert all(r["propensity_bucket"] == (r["cluster"] == 5) for r in rows)
     assert all(r["removal_effect_lower"] is None and r["removal_effect_upper"] is None for r in rows)
+
+
+def test_several_models_speak_in_one_pass_each_as_it_would_alone(spark, night, model, saved_ensemble):
+    members = saved_ensemble.fitted
+    together = attribution.attribution_rows(attribution.score(*night, [model, members], CONF))
+    alone = [attribution.attribution_rows(attribution.score(*night, [one], CONF)) for one in (model, members)]
+    assert_df_equality(together, alone[0].unionByName(alone[1]), ignore_row_order=True)
+    assert {r["model_version"] for r in together.select("model_version").collect()} == {model.version, members.version}
+
+
+def test_models_that_learned_from_other_examples_are_refused(night, model):
+    other = replace(model, variant="backdoor", spec=replace(model.spec, base_rate=0.5))
+    with pytest.raises(ValueError, match="same training_examples, backdoor and latent have not"):
+        attribution.score(*night, [model, other], CONF)
 
 
 def test_effects_are_those_of_the_model_on_features_built_by_hand(night, rows, saved_model):
@@ -111,10 +126,10 @@ def test_credit_is_the_positive_part_and_shares_sum_to_one_where_there_is_any(ro
 
 def test_neither_the_order_of_rows_nor_the_outcome_changes_a_bit(spark, night, model):
     journeys, propensities, items = night
-    one = attribution.score(*night, model, CONF)
+    one = attribution.score(*night, [model], CONF)
     flipped = journeys.selectExpr(*[c if c != "outcome" else "1 - outcome AS outcome" for c in journeys.columns])
     shuffled = flipped.repartition(5, "touches").sortWithinPartitions("covariates")
-    two = attribution.score(shuffled, propensities.repartition(3, "user_id"), items, model, CONF)
+    two = attribution.score(shuffled, propensities.repartition(3, "user_id"), items, [model], CONF)
     columns = ["journey_id", "p_outcome", "posterior_mean", "removal_effect", "p_outcome_deleted"]
     assert_df_equality(one.select(columns), two.select(columns), ignore_row_order=True)
 
@@ -128,14 +143,14 @@ def test_a_night_is_scored_in_a_bounded_number_of_tasks(journeys, tasks):
 
 def test_journey_scores_come_from_the_same_frame_and_say_which_sample(night, model):
     journeys, propensities, items = night
-    scored = attribution.score(*night, model, CONF).cache()
+    scored = attribution.score(*night, [model], CONF).cache()
     logged = {r["journey_id"]: r for r in attribution.journey_scores(scored).collect()}
     held_out = {r["journey_id"]: r["is_validation"] for r in propensities.collect()}
     assert {i: r["is_validation"] for i, r in logged.items()} == held_out
     assert {r["sample"] for r in logged.values()} == {"logged"}
     assert all(r[piece] is not None for r in logged.values() for piece in ("mu", "g0", "slope", "posterior_mean"))
     stand_ins = attribution.unknown_propensities(journeys, model.spec)
-    drawn = attribution.score(journeys, stand_ins, items, model, CONF)
+    drawn = attribution.score(journeys, stand_ins, items, [model], CONF)
     randomised = attribution.journey_scores(drawn, "randomised").collect()
     assert {(r["sample"], r["is_validation"]) for r in randomised} == {("randomised", 1)}
     assert {r["journey_id"]: r["p_outcome"] for r in randomised} == {i: r["p_outcome"] for i, r in logged.items()}

@@ -23,7 +23,7 @@ from almmta_spark.model.ensemble import left_out
 
 
 def scorer(saved_model, rows_per_batch, seen=False):
-    return udf.Scorer(SimpleNamespace(value=saved_model.files), saved_model.version, rows_per_batch, seen=seen)
+    return udf.Scorer(SimpleNamespace(value=[saved_model.fitted]), rows_per_batch, seen=seen)
 
 
 def scored(saved_model, rows, rows_per_batch, arrow_rows, seen=False):
@@ -108,10 +108,10 @@ def test_a_worker_loads_a_model_once(saved_model, feature_rows, monkeypatch):
 
 
 def test_a_piece_that_a_variant_does_not_have_is_null(saved_model, feature_rows, monkeypatch):
-    model, spec, _ = saved.load(saved_model.folder)
+    model, _, _ = saved.load(saved_model.folder)
     effects = model.effects
     model.effects = lambda batch: SimpleNamespace(**{**vars(effects(batch)), "mu_B": None})
-    monkeypatch.setattr(udf, "_MODELS", {saved_model.version: (model, spec)})
+    monkeypatch.setattr(udf, "_MODELS", {saved_model.version: model})
     found = scored(saved_model, feature_rows, 1000, 1000)
     assert found["mu"].null_count == feature_rows.num_rows
     assert found["g0"].null_count == 0

@@ -20,13 +20,13 @@ from matplotlib.figure import Figure
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from almmta_spark import config, runner, spark_tables, storage, tables
+from almmta_spark import causal, config, runner, spark_tables, storage, tables
 from almmta_spark.config import Config
 from almmta_spark.example_spec import ExampleSpec
 from almmta_spark.examples.build import build_examples
 from almmta_spark.examples.layout import WRITE_OPTIONS, laid_out, num_groups
 from almmta_spark.pairs.build import build_pairs
-from almmta_spark.study import effects, figures, parts, results, specs
+from almmta_spark.study import effects, explain, figures, parts, results, specs
 from almmta_spark.study.effects import Floats
 from almmta_spark.study.progress import Progress
 from almmta_spark.study.records import Found, Key, Record
@@ -60,6 +60,8 @@ LOSSES = {
 }
 """Panels of the training dynamics: part of the history, loss, fits."""
 JOURNEY_TOUCHES = 6
+EXPLAINED = Path(causal.__file__).with_name("figures")
+"""The figures of the page that explains the method; they need no night."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ def main() -> None:
         digest = results.night_digest(truth.night_conf(key, base), code)
         home = storage.join(base.warehouse, "figures", f"{results.name(key)}-{digest[:8]}")
         nights = night_confs(key, base, home)
+        save(explain.draw(), EXPLAINED)
         spark = runner.session(base, "figures")
         started = time.monotonic()
         fitted = fit_all(spark, key, nights, home)

@@ -6,7 +6,8 @@ python -m jobs.truth --page
 
 A night is what jobs/nightly.py runs, without MLflow, in a warehouse of its own that is deleted when its figures are
 kept. What is done is not run again, in the same settings and by the same code; killed anywhere, the same command goes
-on where it was. The report holds all that this code has measured, in this run or before; --page only writes it.
+on where it was. The report holds all that this code has measured, in this run or before, and what it already held of
+other nights and methods, with the code that measured them (--anew leaves that out); --page only writes it.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def main() -> None:
             print(f"{world}: {', '.join(names)}", file=sys.stderr)
         print(f"nights: {len(keys)}, of which {len(keys) - len(tasks)} are done", file=sys.stderr)
         failed = [] if args.page or not tasks else run(tasks, code, kept, args.keep)
-        write(kept, base, code, Path(args.report))
+        write(kept, base, code, Path(args.report), args.anew)
         if failed:
             raise ValueError(f"nights that failed, to be run again by the same command: {'; '.join(failed)}")
     except ValueError as error:
@@ -115,6 +116,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--report", default="reports", metavar="DIR", help="where truth.json and truth.md go (%(default)s)")
     add("--keep", action="store_true", help="keep the tables of finished nights (1 GB for 60,000 users)")
     add("--page", action="store_true", help="run nothing; write the report of what is done")
+    add("--anew", action="store_true", help="leave out what the report already holds by other code")
     return parser.parse_args(argv)
 
 
@@ -268,18 +270,28 @@ def nights_of(kept: Results, base: Config, code: str) -> list[NightResults]:
     return [n for n in kept.all() if n.digest == results.night_digest(night_conf(n.key, base), code)]
 
 
-def write(kept: Results, base: Config, code: str, folder: Path) -> None:
-    """truth.json and truth.md of every night run in these settings by this code; shows what to look at first."""
+def write(kept: Results, base: Config, code: str, folder: Path, anew: bool = False) -> None:
+    """truth.json and truth.md of every night run in these settings by this code; shows what to look at first.
+
+    What the report holds of other nights and methods stays, unless anew.
+    """
     nights = nights_of(kept, base, code)
     if not nights:
         raise ValueError("no night has been run by this code yet: run `make truth` without --page")
-    found = [r for night in nights for r in night.records]
-    seconds = sum(night.seconds for night in nights)
-    facts = [f"nights: {len(nights)}, {duration(seconds)} of stages in all", f"code: {code[:12]}"]
-    records.write(found, folder / "truth.json")
-    (folder / "truth.md").write_text(page.page(found, facts))
+    found = [r for night in nights for r in (*night.records, measured_by(night))]
+    path = folder / "truth.json"
+    if path.exists() and not anew:
+        found = records.completed(found, records.read(path))
+    records.write(found, path)
+    (folder / "truth.md").write_text(page.page(found))
     print(page.summary(found))
-    print(f"written: {folder}/truth.json, {folder}/truth.md", file=sys.stderr)
+    print(f"written: {path}, {folder}/truth.md", file=sys.stderr)
+
+
+def measured_by(night: NightResults) -> Record:
+    key = night.key
+    metric = f"{records.CODE}{night.code[:12]}"
+    return Record(key.world, key.n, key.seed, records.NIGHT, metric, None, round(night.seconds, 1))
 
 
 if __name__ == "__main__":

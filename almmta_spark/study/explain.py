@@ -36,8 +36,8 @@ class Point:
 
 
 def draw() -> dict[str, Figure]:
-    """Figures by file name."""
-    return {"front_door_graph.png": graph(), "mediator_noise.png": vanishing_noise(studies())}
+    """Figures by name."""
+    return {"front_door_graph": graph(), "mediator_noise": vanishing_noise(studies())}
 
 
 def studies(rows: int = ROWS, seed: int = 0) -> list[Point]:

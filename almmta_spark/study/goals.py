@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 SPEARMAN, RMSE, RATIO = "within_journey_spearman", "relative_rmse", "magnitude_ratio"
+COVERAGE = "interval_coverage"
 SOURCE = "goals: the issue that asked for this table; n = 60,000, means over 3 seeds"
 
 
@@ -41,7 +42,7 @@ def _night(world: str) -> list[Goal]:
     """What is asked of default and hard beside the errors."""
     return [
         Goal(world, "auuc_normalised_exact", least=0.99, each_bucket=True),
-        Goal(world, "interval_coverage", 0.92, 0.98),
+        Goal(world, COVERAGE, 0.92, 0.98),
         Goal(world, "interval_coverage_item", least=0.92),
         Goal(world, "interval_coverage_cluster", least=0.92),
         Goal(world, "seed_stability", least=0.95),
@@ -59,6 +60,9 @@ GOALS: tuple[Goal, ...] = (
     *_known("misspecified", None, 0.24, None),
     *_known("signed", None, 0.33, None),
     *_known("rich", None, 0.27, None),
+    Goal("leak_y_noanchor", COVERAGE, least=0.92),
+    Goal("leak_y_noanchor", "fires/outcome_leak/latent", least=1.0, method="night"),
+    Goal("w_to_m", "fires/negative_control/latent", least=1.0, method="night"),
     *_night("default"),
     *_night("hard"),
     Goal("default", RMSE, most=0.17, n=200_000),
@@ -69,7 +73,7 @@ GOALS: tuple[Goal, ...] = (
 
 @dataclass(frozen=True)
 class Gain:
-    """A figure of one method should be larger than of another by at least this much."""
+    """A figure of one method should be larger than of another by at least this much: by this share of it if relative."""
 
     world: str
     metric: str
@@ -78,10 +82,19 @@ class Gain:
     least: float
     words: str
     n: int = 60_000
+    relative: bool = False
+
+    def of(self, larger: float, smaller: float) -> float:
+        return (larger - smaller) / (larger if self.relative else 1)
+
+    def text(self, gain: float) -> str:
+        return f"{gain:+.1%}" if self.relative else f"{gain:+.3f}"
 
 
 GAINS = (
     Gain("content", SPEARMAN, "latent:", "latent:upload_content=off", 0.08, "gain by contents of uploads"),
+    Gain("rich", RMSE, "latent:heads_adversary_weight=0", "latent:", 0.25, "taken off by the adversary", relative=True),
+    Gain("unconfounded", RMSE, "backdoor", "latent", 0.0, "below the back door's", relative=True),
     *(
         Gain("direct", RMSE, "latent", "latent_calibrated", least, "taken off by the experiment", n)
         for n, least in ((60_000, 0.05), (200_000, 0.15))
@@ -90,6 +103,6 @@ GAINS = (
 HEADLINE_GAIN = 0.07
 """Largest gain in normalised AUUC over the best other method in a propensity bucket (the paper's headline)."""
 FAMILY = {SPEARMAN: Goal("random", SPEARMAN, 0.90), RMSE: Goal("random", RMSE, most=0.42)}
-FAMILY |= {RATIO: Goal("random", RATIO, 0.85, 1.2)}
+FAMILY |= {RATIO: Goal("random", RATIO, 0.85, 1.2), COVERAGE: Goal("random", COVERAGE, 0.92, 0.98)}
 """Median over the family random:<k>."""
 FAMILY_WORST_RMSE = 0.70

@@ -18,16 +18,16 @@ from almmta_spark.study.cells import (
     table,
 )
 from almmta_spark.study.goals import Gain, Goal
-from almmta_spark.study.records import Found, Record
+from almmta_spark.study.records import CODE, Found, Record
 
 _WORLDS = ("default", "hard", "unconfounded")
 
 
-def page(records: Iterable[Record], facts: Sequence[str] = ()) -> str:
-    """The whole page; facts: lines on how the records came about."""
+def page(records: Iterable[Record]) -> str:
+    """The whole page."""
     found = _ordered(records)
     parts = [
-        ["# Against the known truth", "", *_legend(), *(f"- {fact}" for fact in facts)],
+        ["# Against the known truth", "", *_legend(), *_measured_by(found)],
         *(_methods(found, world, n) for world, n in main_nights(found)),
         _goals(found),
         *(_buckets(found, world, n) for world, n in main_nights(found)),
@@ -65,6 +65,16 @@ def _legend() -> list[str]:
         "are against the exact effect of every touch (ETT). `make truth` writes this page and `truth.json` beside it.",
         "",
     ]
+
+
+def _measured_by(found: Found) -> list[str]:
+    """Which code measured which nights."""
+    lines = []
+    for metric in sorted(m for m in found.distinct("metric") if m.startswith(CODE)):
+        nights = [r for r in found.records if r.metric == metric]
+        worlds = dict.fromkeys(f"{r.world}, {r.n:,} users" for r in nights)
+        lines.append(f"- code {metric.removeprefix(CODE)}: {len(nights)} nights ({'; '.join(worlds)})")
+    return lines
 
 
 def _methods(found: Found, world: str, n: int) -> list[str]:
@@ -110,10 +120,10 @@ def _goal_rows(found: Found, goal: Goal) -> Iterator[list[str]]:
 def _gain_rows(found: Found, gain: Gain) -> Iterator[list[str]]:
     ends = [found.mean(gain.world, gain.n, method, gain.metric) for method in (gain.larger, gain.smaller)]
     if all(ends):
-        reached = ends[0].value - ends[1].value  # type: ignore[union-attr]
+        reached = gain.of(ends[0].value, ends[1].value)  # type: ignore[union-attr]
         verdict = "met" if reached >= gain.least else "missed"
         figure = f"{METRICS[gain.metric]}, {gain.words}"
-        yield [gain.world, f"{gain.n:,}", figure, f"{reached:+.3f}", f">= {gain.least:+g}", verdict]
+        yield [gain.world, f"{gain.n:,}", figure, gain.text(reached), f">= {gain.text(gain.least)}", verdict]
 
 
 def _buckets(found: Found, world: str, n: int) -> list[str]:

@@ -12,6 +12,8 @@ from typing import Any
 
 NIGHT = "night"
 """The method of records that are of the night as a whole."""
+CODE = "code/"
+"""Before the digest of the code that measured a night: its record's metric; the value is the seconds it took."""
 _PROTOCOL_FIGURES = (
     ("exact", "auuc_normalised"),
     ("exact", "qini"),
@@ -140,6 +142,19 @@ class Found:
         """Values of a field, in the order in which they come, among the records with the given fields."""
         kept = (r for r in self.records if all(getattr(r, k) == v for k, v in of.items()))
         return list(dict.fromkeys(getattr(r, field) for r in kept))
+
+
+def completed(new: Iterable[Record], earlier: Iterable[Record]) -> list[Record]:
+    """The new records, and the earlier ones of nights and methods that the new ones are not of.
+
+    The code that measured them stays beside them: a night of both has two records CODE.
+    """
+    new = list(new)
+    nights, methods = {r.key for r in new}, {(r.key, r.method) for r in new}
+    kept = [r for r in earlier if (r.key, r.method) not in methods]
+    half_new = {r.key for r in kept if r.key in nights}
+    kept += [r for r in earlier if r.key in half_new and r.method == NIGHT and r.metric.startswith(CODE)]
+    return list(dict.fromkeys([*new, *kept]))
 
 
 def write(records: Iterable[Record], path: Path) -> None:

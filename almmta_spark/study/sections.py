@@ -19,7 +19,7 @@ from almmta_spark.study.cells import (
     rank,
     table,
 )
-from almmta_spark.study.goals import RATIO, RMSE, SPEARMAN
+from almmta_spark.study.goals import COVERAGE, RATIO, RMSE, SPEARMAN
 from almmta_spark.study.parts import WORDS
 from almmta_spark.study.records import Found, Mean
 
@@ -92,7 +92,7 @@ def family(found: Found) -> list[str]:
     family = [(world, n) for world, n in main_nights(found) if world.startswith("random:")]
     if not family:
         return []
-    metrics = {SPEARMAN: min, RMSE: max, RATIO: None}
+    metrics = {SPEARMAN: min, RMSE: max, RATIO: None, COVERAGE: min}
     methods = sorted({m for world, n in family for m in methods_of(found, world, n)}, key=lambda m: (rank(ORDER, m), m))
     rows = []
     for method in methods:
@@ -103,8 +103,9 @@ def family(found: Found) -> list[str]:
             cells += [f"{statistics.median(means):.3f}", f"{furthest(means):.3f}"] if means else ["", ""]
         rows.append([f"`{method}`", *cells])
     asked = [str(goals.FAMILY[SPEARMAN]), "", str(goals.FAMILY[RMSE]), f"<= {goals.FAMILY_WORST_RMSE:g}"]
-    rows.append([f"goal for `{OWN}`", *asked, str(goals.FAMILY[RATIO]), ""])
-    head = ["method", *(f"{METRICS[m]}, {which}" for m in metrics for which in ("median", "worst"))]
+    rows.append([f"goal for `{OWN}`", *asked, str(goals.FAMILY[RATIO]), "", str(goals.FAMILY[COVERAGE]), ""])
+    words = METRICS | {COVERAGE: "coverage of 95 % intervals"}
+    head = ["method", *(f"{words[m]}, {which}" for m in metrics for which in ("median", "worst"))]
     return [f"## The family of {len(family)} random worlds", "", *table(head, rows)]
 
 

@@ -152,9 +152,20 @@ def test_the_report_holds_the_nights_of_these_settings_and_this_code_alone(base,
     keep(kept, mine, [error])
     keep(kept, replace(mine, digest="0" * 64), [replace(error, value=9.0)])
     truth.write(kept, base, "code", tmp_path / "reports")
-    assert truth.records.read(tmp_path / "reports/truth.json") == [error]
-    assert "0.300" in (tmp_path / "reports/truth.md").read_text()
+    path, code = tmp_path / "reports/truth.json", replace(error, method="night", metric="code/code", value=1.0)
+    assert truth.records.read(path) == [error, code]
+    assert "0.300" in path.with_suffix(".md").read_text()
     assert "9.000" not in capsys.readouterr().out
+
+
+def test_what_the_report_held_of_other_nights_stays_unless_it_is_made_anew(base, kept, tmp_path):
+    keep(kept, task(base, kept, "latent"))
+    other = Record("default", 60_000, 0, "latent", "relative_rmse", None, 0.2)
+    for anew in (False, True):
+        path = tmp_path / "reports/truth.json"
+        truth.records.write([other], path)
+        truth.write(kept, base, "code", path.parent, anew)
+        assert (other in truth.records.read(path)) != anew
 
 
 def test_a_report_of_nothing_says_what_to_do(base, kept, tmp_path):

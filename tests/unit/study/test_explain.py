@@ -19,6 +19,6 @@ def test_the_front_door_finds_the_effect_until_the_mediator_is_all_but_fixed_and
 
 def test_both_figures_are_drawn_and_named():
     figures = explain.draw()
-    assert set(figures) == {"front_door_graph.png", "mediator_noise.png"}
-    (axis,) = figures["mediator_noise.png"].axes
+    assert set(figures) == {"front_door_graph", "mediator_noise"}
+    (axis,) = figures["mediator_noise"].axes
     assert [t.get_text() for t in axis.get_legend().get_texts()] == ["true effect", "back door", "front door"]

@@ -140,15 +140,15 @@ def test_the_family_shows_its_median_and_its_worst_world():
         rows += figure("relative_rmse", world=f"random:{k}", latent=error)
         rows += figure("magnitude_ratio", world=f"random:{k}", latent=ratio)
     cells = table(page.page(rows), "## The family of 3 random worlds")
-    assert cells[2] == ["`latent`", "", "", "0.400", "0.900", "1.000", "0.500"]
-    assert cells[3][4] == "<= 0.7"
+    assert cells[2] == ["`latent`", "", "", "0.400", "0.900", "1.000", "0.500", "", ""]
+    assert cells[3][4] == "<= 0.7" and cells[3][7] == "0.92 to 0.98"
 
 
 def test_what_a_part_must_gain_is_judged_by_the_difference_it_makes():
     values = {"latent:": 0.90, "latent:upload_content=off": 0.80}
     rows = [*records(world="content", latent=0.3), *figure("within_journey_spearman", world="content", **values)]
     (row,) = table(page.page(rows), "## Goals")[2:]
-    assert row[3:] == ["+0.100", ">= +0.08", "met"]
+    assert row[3:] == ["+0.100", ">= +0.080", "met"]
 
 
 def test_what_an_experiment_takes_off_is_judged_beside_ours_and_is_no_other_method():
@@ -168,3 +168,16 @@ def test_the_summary_is_ours_beside_the_back_door_and_the_goals():
     text = page.summary(rows)
     assert "## All worlds" in text and "## Goals" in text and "linear" not in text
     assert "`linear`" in page.summary(records(latent=0.2, linear=3.0))
+
+
+def test_the_page_says_which_code_measured_what():
+    measured = [Record("default", 60_000, s, "night", "code/abc", None, 300.0) for s in (0, 1)]
+    text = page.page([*records(latent=0.2), *measured])
+    assert "- code abc: 2 nights (default, 60,000 users)\n" in text
+
+
+def test_a_gain_may_be_a_share():
+    gain = goals.Gain("w", "relative_rmse", "a", "b", 0.25, "taken off", relative=True)
+    assert gain.of(0.4, 0.3) == pytest.approx(0.25) and gain.text(0.25) == "+25.0%"
+    absolute = goals.GAINS[0]
+    assert absolute.of(0.9, 0.8) == pytest.approx(0.1) and absolute.text(absolute.least) == "+0.080"

@@ -83,3 +83,13 @@ def test_a_file_that_holds_something_else_is_refused_by_name(tmp_path):
     (tmp_path / "truth.json").write_text(json.dumps([{"world": "hard"}]))
     with pytest.raises(ValueError, match=r"truth\.json: must be a list of records"):
         records.read(tmp_path / "truth.json")
+
+
+def test_a_report_keeps_what_others_measured_of_other_nights_and_methods_and_says_who():
+    old_code, new_code = (record(0, 9.0, method=records.NIGHT, metric=f"{records.CODE}{c}") for c in ("old", "new"))
+    old = [old_code, record(0, 0.4), record(0, 0.9, method="backdoor"), record(1, 0.5)]
+    new = [new_code, record(0, 0.3)]
+    found = records.completed(new, old)
+    assert found == [new_code, record(0, 0.3), record(0, 0.9, method="backdoor"), record(1, 0.5), old_code]
+    assert records.completed([new_code, record(0, 0.3), record(0, 0.8, method="backdoor")], old[:3])[0] == new_code
+    assert old_code not in records.completed([new_code, record(0, 0.3), record(0, 0.8, method="backdoor")], old[:3])

@@ -16,8 +16,9 @@ import torch
 from almmta_spark import runner
 from almmta_spark.config import Config, EnsembleConfig
 from almmta_spark.example_spec import ExampleSpec
-from almmta_spark.model import saved
+from almmta_spark.model import build, saved
 from almmta_spark.model.batch import Batch
+from almmta_spark.model.ensemble import Ensemble
 from almmta_spark.training import loader
 from almmta_spark.training.loader import Columns, TrainingTable
 from almmta_spark.training.main import launch
@@ -27,7 +28,8 @@ from tests.bench.measure import Record, seconds_of, settings, training_table
 REPEATS = 5
 EPOCHS = 2
 VARIANT = "latent"
-MAX_SCORED = 50_000
+COMPARED = ("paper", "backdoor", "backdoor_ipw", "balanced", "doubly_robust", "attention", "shapley_model")
+MAX_SCORED = 20_000
 
 
 def loading(work: str, name: str, size: int) -> Record:
@@ -91,13 +93,40 @@ def model_folder(work: str, name: str, num_ranks: int) -> str:
 def effects(work: str, name: str, size: int) -> Record:
     """All deletions of a batch's journeys beside one forward pass (loss and terms, no gradients), one thread.
 
-    The median over batches of each batch's fastest of REPEATS runs, the two taken in turn.
+    Of each variant: the trained one, and the others with the weights they start from, which change no cost. The median
+    over batches of each batch's fastest of REPEATS runs, the two taken in turn.
     """
     torch.set_num_threads(1)
     conf = settings(work, name, size)
     path, spec = training_table(conf)
-    model: Any = saved.load(model_folder(work, name, 1))[0]
     batches = _batches(path, spec, conf)
+    touches = sum(int(batch.num_touches_B.sum()) for batch in batches)
+    journeys = sum(batch.size for batch in batches)
+    models: dict[str, Any] = {VARIANT: saved.load(model_folder(work, name, 1))[0]}
+    for variant in COMPARED:
+        models[variant] = _started(build(variant, spec, conf.model), batches[0])
+    plan = conf.training.ensemble
+    together = f"{VARIANT}, ensemble of {plan.members}"
+    models[together] = _started(Ensemble(VARIANT, spec, conf.model, plan, conf.seed), batches[0])
+    rows = [{"variant": v, **_deletions(v, model, batches, touches, journeys)} for v, model in models.items()]
+    return {
+        "journeys": journeys,
+        "effects": touches,
+        "rows_per_batch": conf.attribution.rows_per_batch,
+        "forwards_one_by_one": round(1 + touches / journeys, 2),
+        "variants": rows,
+    }
+
+
+def _started(model: Any, batch: Batch) -> Any:
+    """As it is before the first step, but for what a model remembers of the rows it trains on."""
+    model.reset_parameters(torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        model.train()(batch, 1.0)
+    return model.eval()
+
+
+def _deletions(variant: str, model: Any, batches: list[Batch], touches: int, journeys: int) -> Record:
     forward, deletions = [], []
     with torch.no_grad():
         for batch in batches:
@@ -105,20 +134,13 @@ def effects(work: str, name: str, size: int) -> Record:
             runs = [(seconds_of(one), seconds_of(all_deletions)) for _ in range(REPEATS)]
             forward.append(min(run[0] for run in runs))
             deletions.append(min(run[1] for run in runs))
-    touches = sum(int(batch.num_touches_B.sum()) for batch in batches)
-    journeys = sum(batch.size for batch in batches)
     ratio = statistics.median(d / f for d, f in zip(deletions, forward, strict=True))
-    runner.log.info("  all deletions cost %.2f forward passes", ratio)
+    runner.log.info("  %-24s all deletions cost %.2f forward passes", variant, ratio)
     return {
-        "variant": VARIANT,
-        "journeys": journeys,
-        "effects": touches,
-        "rows_per_batch": conf.attribution.rows_per_batch,
         "effects_per_second": round(touches / sum(deletions)),
         "journeys_per_second": round(journeys / sum(deletions)),
         "forward_journeys_per_second": round(journeys / sum(forward)),
         "deletions_to_forward": round(ratio, 3),
-        "forwards_one_by_one": round(1 + touches / journeys, 2),
     }
 
 

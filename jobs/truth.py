@@ -189,7 +189,10 @@ def further_fits(task: Task, twice: Sequence[str], with_settings: Sequence[str],
     """Fits models a second time with another seed, and methods with settings of their own; notes what they say."""
     spark, conf = night.spark, night.conf
     found = refit.sample(spark, conf, night.ds)
-    again = [refit.Fit(specs.parse(m, conf), conf, night.ds, conf.seed + 1) for m in twice]
+    notes = {m["stage"]: m["notes"] for m in runner.manifests(spark, conf, night.ds)}
+    trained = notes["train"]["models"] if twice else {}
+    chosen = {m: with_structure(specs.parse(m, conf), trained[m].get("signed")) for m in twice}
+    again = [refit.Fit(spec, conf, night.ds, conf.seed + 1) for spec in chosen.values()]
     single = specs.single_fits(conf)
     others = [refit.Fit(specs.parse(m, single), conf, night.ds, conf.seed) for m in with_settings]
     fitted = refit.fit(spark, night.model_folder("_further"), [*again, *others])
@@ -201,6 +204,11 @@ def further_fits(task: Task, twice: Sequence[str], with_settings: Sequence[str],
         errors = effects.against_truth(found.effects(result.output_dir), found.ett_N, found.journey_N, found.group_N)
         figures += [(one.spec.name, *item) for item in errors.items()]
     night.note(figures=figures)
+
+
+def with_structure(spec: specs.Spec, signed: float | None) -> specs.Spec:
+    """The structure a first fit has chosen (None: it had no choice), not to be chosen again."""
+    return spec if signed is None else replace(spec, model=replace(spec.model, signed=bool(signed)))
 
 
 def run(tasks: Sequence[Task], code: str, kept: Results, keep_tables: bool) -> list[str]:

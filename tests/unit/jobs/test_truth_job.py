@@ -108,6 +108,13 @@ def test_a_night_of_settings_alone_ends_with_its_examples_and_further_fits(base,
     assert list(truth.steps(task(base, kept, "latent"))) == [*truth.STAGES, "further_fits"]
 
 
+def test_a_second_fit_has_the_structure_that_the_first_has_chosen(base):
+    latent, backdoor = (truth.specs.parse(m, base) for m in ("latent", "backdoor"))
+    assert latent.model.signed is None
+    assert [truth.with_structure(latent, found).model.signed for found in (1.0, 0.0)] == [True, False]
+    assert truth.with_structure(backdoor, None) == backdoor
+
+
 def test_a_killed_night_goes_on_after_the_stages_it_has_ended(base, kept, monkeypatch):
     night, ran = task(base, kept, "linear"), []
 

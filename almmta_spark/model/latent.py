@@ -207,13 +207,11 @@ class LatentModel(nn.Module):
 
     def _proxies(self, journey: _Journey, batch: Batch, leak_BJ: Tensor | None = None) -> Tensor:
         """log p(Y' | m_n, w_n, Y), [B, N], with leak_BJ added to the logits for Y; None: of Y = 0."""
-        shift_BNJ = None
+        intent = None
         if self.intent is not None:
-            shift_BNJ = (journey.nu_B[:, None] + self.grid.z_N)[..., None] * self.intent.eta_J
-        if leak_BJ is not None:
-            shift_BNJ = leak_BJ[:, None, :] if shift_BNJ is None else shift_BNJ + leak_BJ[:, None, :]
+            intent = journey.nu_B[:, None] + self.grid.z_N, self.intent.eta_J
         m_BN = journey.mu_B[:, None] + self.grid.x_N
-        log_BN: Tensor = self.proxies(m_BN, batch.outcome_proxies_BJ, shift_BNJ)
+        log_BN: Tensor = self.proxies(m_BN, batch.outcome_proxies_BJ, intent, leak_BJ)
         return log_BN
 
     def _intents(self, journey: _Journey, batch: Batch) -> Tensor:

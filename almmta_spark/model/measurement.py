@@ -111,7 +111,7 @@ class SignalHeads(nn.Module):
 
 
 class FactorEmission(nn.Module):
-    """log N(h; a + l m + shift, U U' + diag(sd^2)) at every node, by the matrix inversion lemma: cost R^2, not G^3."""
+    """log N(h; a + l m + eta w + leak, U U' + diag(sd^2)) at every node, by the matrix inversion lemma: R^2, not G^3."""
 
     def __init__(self, num_heads: int, num_factors: int = FACTORS) -> None:
         super().__init__()
@@ -127,11 +127,19 @@ class FactorEmission(nn.Module):
         initialise.fill(self.log_sd_J, -0.1)
         initialise.normal(self.factor_JR, 0.4, generator)
 
-    def forward(self, mediator_BN: Tensor, heads_BJ: Tensor, shift_BNJ: Tensor | None = None) -> Tensor:
-        """Log-likelihood of the heads at every node, [B, N]; the shift broadcasts."""
+    def forward(
+        self,
+        mediator_BN: Tensor,
+        heads_BJ: Tensor,
+        intent: tuple[Tensor, Tensor] | None = None,
+        leak_BJ: Tensor | None = None,
+    ) -> Tensor:
+        """Log-likelihood of the heads at every node, [B, N]; intent: w_BN and eta_J; leak_BJ adds to the means."""
         mean_BNJ = self.intercept_J + mediator_BN[..., None] * self.loading_J
-        if shift_BNJ is not None:
-            mean_BNJ = mean_BNJ + shift_BNJ
+        if intent is not None:
+            mean_BNJ = mean_BNJ + intent[0][..., None] * intent[1]
+        if leak_BJ is not None:
+            mean_BNJ = mean_BNJ + leak_BJ[:, None, :]
         rest_BNJ = heads_BJ[:, None, :] - mean_BNJ
         precision_J = torch.exp(-2 * self.log_sd_J)
         weighed_JR = self.factor_JR * precision_J[:, None]

@@ -1,6 +1,6 @@
 """The mediator: its mean given the touches, and the signals that are read as its measurement.
 
-B journeys, L touchpoints, D covariates, J outcome proxies, Q quadrature nodes.
+B journeys, L touchpoints, D covariates, J outcome proxies, A those of one kind, N nodes of the noises' grid.
 """
 
 from __future__ import annotations
@@ -45,10 +45,7 @@ class MediatorMean(nn.Module):
 
 
 class SignalEmission(nn.Module):
-    """log p(signals | m) = sum_j Bernoulli or Poisson(a_j + l_j m + shift_j), kinds as the spec says."""
-
-    count_J: Tensor
-    used_J: Tensor
+    """log p(signals | m, w, Y) = sum_j Bernoulli or Poisson(a_j + l_j m + eta_j w + leak_j), kinds as the spec says."""
 
     def __init__(self, signals: tuple[Signal, ...]) -> None:
         super().__init__()
@@ -56,27 +53,45 @@ class SignalEmission(nn.Module):
         size = max(1, len(signals))  # a night without signals has one zero column, and it is never read
         self.intercept_J = nn.Parameter(torch.empty(size))
         self.loading_J = nn.Parameter(torch.empty(size))
-        self.register_buffer("count_J", torch.empty(size), persistent=False)
-        self.register_buffer("used_J", torch.empty(size), persistent=False)
+        self.binary = [j for j, signal in enumerate(signals) if signal.kind != "count"]
+        self.counts = [j for j, signal in enumerate(signals) if signal.kind == "count"]
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         initialise.fill(self.intercept_J, -2.0)
         initialise.fill(self.loading_J, 0.5)
-        with torch.no_grad():
-            self.count_J.copy_(torch.tensor([float(s.kind == "count") for s in self.signals] or [0.0]))
-            self.used_J.fill_(1.0 if self.signals else 0.0)
 
-    def forward(self, mediator_BQ: Tensor, signals_BJ: Tensor, shift_BQJ: Tensor | None = None) -> Tensor:
-        """Log-likelihood of the signals at every node, [B, Q]; shift adds to the logits (leaks), and broadcasts."""
-        logit_BQJ = self.intercept_J + mediator_BQ[..., None] * self.loading_J
-        if shift_BQJ is not None:
-            logit_BQJ = logit_BQJ + shift_BQJ
-        return signal_log_likelihood(logit_BQJ, signals_BJ[:, None, :], self.count_J, self.used_J)
+    def forward(
+        self,
+        mediator_BN: Tensor,
+        signals_BJ: Tensor,
+        intent: tuple[Tensor, Tensor] | None = None,
+        leak_BJ: Tensor | None = None,
+    ) -> Tensor:
+        """Log-likelihood of the signals at every node, [B, N]; intent: w_BN and eta_J; leak_BJ adds to the logits.
 
+        Cost: the partition functions are most of training. Signals lie before nodes, so that memory is walked in rows,
+        and what is linear in the latents is summed over the signals before it meets the nodes.
+        """
+        offset_BJ = self.intercept_J + (torch.zeros_like(signals_BJ) if leak_BJ is None else leak_BJ)
 
-def signal_log_likelihood(logit: Tensor, value: Tensor, count_J: Tensor, used_J: Tensor) -> Tensor:
-    """sum_j used_j [v logit - A(logit) - log v! (counts)], A = softplus (Bernoulli) or exp (Poisson)."""
-    bounded = torch.where(count_J > 0, logit.clamp(max=MAX_LOG_RATE), logit)
-    log_partition = torch.where(count_J > 0, torch.exp(logit.clamp(max=MAX_LOG_RATE)), F.softplus(bounded))
-    constant = torch.lgamma(value + 1) * count_J
-    return ((value * bounded - log_partition - constant) * used_J).sum(-1)
+        def of(kind: list[int]) -> tuple[Tensor, ...]:
+            eta = () if intent is None else (intent[1][kind],)
+            return signals_BJ[:, kind], offset_BJ[:, kind], self.loading_J[kind], *eta
+
+        def logits(offset_BA: Tensor, loading_A: Tensor, eta_A: Tensor | None = None) -> Tensor:
+            logit_BAN = offset_BA[:, :, None] + loading_A[:, None] * mediator_BN[:, None, :]
+            return logit_BAN if eta_A is None or intent is None else logit_BAN + eta_A[:, None] * intent[0][:, None, :]
+
+        log_BN = torch.zeros_like(mediator_BN)
+        if self.binary:
+            value_BA, offset_BA, loading_A, *eta = of(self.binary)
+            log_BN = (value_BA * offset_BA).sum(1)[:, None] + (value_BA @ loading_A)[:, None] * mediator_BN
+            if intent is not None:
+                log_BN = log_BN + (value_BA @ eta[0])[:, None] * intent[0]
+            log_BN = log_BN - F.softplus(logits(offset_BA, loading_A, *eta)).sum(1)
+        if self.counts:
+            value_BA, *rest = of(self.counts)
+            logit_BAN = logits(*rest).clamp(max=MAX_LOG_RATE)
+            log_BN = log_BN + (value_BA[:, :, None] * logit_BAN - torch.exp(logit_BAN)).sum(1)
+            log_BN = log_BN - torch.lgamma(value_BA + 1).sum(1)[:, None]
+        return log_BN

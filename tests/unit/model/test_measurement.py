@@ -47,13 +47,13 @@ def test_the_emission_is_a_normal_with_nuisance_factors():
         for parameter in emission.parameters():
             parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
     heads, mediator = torch.randn(3, 4, generator=generator), torch.randn(3, 5, generator=generator)
-    shift = torch.randn(3, 5, 4, generator=generator)
+    w, eta, leak = (torch.randn(shape, generator=generator) for shape in ((3, 5), (4,), (3, 4)))
     p = {k: v.detach().numpy().astype(float) for k, v in emission.named_parameters()}
     covariance = p["factor_JR"] @ p["factor_JR"].T + np.diag(np.exp(2 * p["log_sd_J"]))
-    found = emission(mediator, heads, shift).detach()
+    found = emission(mediator, heads, (w, eta), leak).detach()
     for b in range(3):
         for n in range(5):
-            mean = p["intercept_J"] + p["loading_J"] * float(mediator[b, n]) + shift[b, n].numpy()
+            mean = p["intercept_J"] + p["loading_J"] * float(mediator[b, n]) + (eta * w[b, n] + leak[b]).numpy()
             by_hand = multivariate_normal(mean, covariance).logpdf(heads[b].numpy())
             assert float(found[b, n]) == pytest.approx(by_hand, rel=1e-4, abs=1e-4)
 

@@ -111,7 +111,7 @@ class SignalHeads(nn.Module):
 
 
 class FactorEmission(nn.Module):
-    """log N(h; a + l m + eta w + leak, U U' + diag(sd^2)) at every node, by the matrix inversion lemma (R^2, not G^3)."""
+    """log N(h; a + l m + eta w + leak, U U' + diag(sd^2)) at every node, by the matrix inversion lemma: cost R^2."""
 
     def __init__(self, num_heads: int, num_factors: int = FACTORS) -> None:
         super().__init__()

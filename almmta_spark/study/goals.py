@@ -73,7 +73,7 @@ GOALS: tuple[Goal, ...] = (
 
 @dataclass(frozen=True)
 class Gain:
-    """A figure of one method should be larger than of another by at least this much: by this share of it if relative."""
+    """A figure of one method should be larger than another's by at least this much, a share of it if relative."""
 
     world: str
     metric: str

@@ -1,6 +1,6 @@
 """One user's journey through a night, step by step: what the golden files hold and the README shows.
 
-`python -m tests.golden.walk WAREHOUSE DS` writes the files again from a night of conf/test.yaml.
+`python -m tests.golden.walk WAREHOUSE DS` writes the files again from a night of conf/test.yaml on two ranks.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def scored(spark):
         journey(2, [(40, 1.0)], [0.001], 0.002, ensemble=False),
         journey(3, [(-3, 0.25)], [0.79], 0.8, ensemble=True),
     ]
-    known = "journey_id bigint, user_id bigint, outcome int, is_validation int, method string, model_version string"
+    known = "journey_id bigint, user_id bigint, outcome int, is_validation int"
     others = udf.SCHEMA.removeprefix("journey_id bigint, ")
     return spark.createDataFrame(journeys, f"{known}, touches array<{tables.TOUCH}>, {others}")
 

@@ -154,7 +154,7 @@ def test_what_a_part_must_gain_is_judged_by_the_difference_it_makes():
 def test_what_an_experiment_takes_off_is_judged_beside_ours_and_is_no_other_method():
     rows = records(world="direct", latent=0.6, latent_calibrated=0.4, backdoor=0.9)
     (row,) = table(page.page(rows), "## Goals")[2:]
-    assert row[2:] == ["relative RMSE, taken off by the experiment", "+0.200", ">= +0.05", "met"]
+    assert row[2:] == ["relative RMSE, taken off by the experiment", "+0.200", ">= +0.050", "met"]
     cells = table(page.page([*rows, *records(latent=0.2)]), "## All worlds")
     assert [r[2] for r in cells[2:]] == ["`latent`", "`latent`", "`latent_calibrated`", "`backdoor`"]
     found = Found([*records(latent=0.2), *auuc(0, latent=0.9, latent_calibrated=0.95, backdoor=0.7)])

@@ -122,10 +122,11 @@ def _lines(conf: Config, night: Mapping[str, Any]) -> list[str]:
             lines += ["", f"Against the known truth (world {night['world']})", *_table(against)]
     if night["auuc_by_bucket"]:
         auuc = pd.DataFrame(night["auuc_by_bucket"])
-        for protocol, figure in (("exact", "auuc_normalised"), ("randomised", "qini"), ("observational", "qini")):
+        shown = {"exact": "auuc_normalised"} | dict.fromkeys(tables.PROTOCOLS[1:], "qini")
+        for protocol, figure in shown.items():
             rows = auuc[(auuc.protocol == protocol) & auuc[figure].notna()]
             if len(rows):
-                note = "; not causal" if protocol == "observational" else ""
+                note = "; not causal" if protocol.startswith("observational") else ""
                 lines += ["", f"{figure} per propensity bucket, {protocol} protocol{note} (bucket -1: all)"]
                 lines += _table(rows.pivot(index="method", columns="propensity_bucket", values=figure).reset_index())
     warnings = [d for d in night["diagnostics"] or [] if d["verdict"] != "pass"]

@@ -355,6 +355,8 @@ JOURNEY_SCORES = Table(
         _c("model_version string | of the model"),
     ),
 )
+PROTOCOLS = ("exact", "randomised", "observational", "observational_doubly_robust")
+"""How uplift is known, best first (evaluation/grouped.py)."""
 GROUPED_UPLIFT = Table(
     "grouped_uplift",
     "mean score and mean effect of a (bucket, cluster) group",
@@ -363,7 +365,7 @@ GROUPED_UPLIFT = Table(
         _c("propensity_bucket int | bucket"),
         _c("cluster int | treatment cluster"),
         _c("method string | whose score"),
-        _c("protocol string | exact, randomised or observational"),
+        _c(f"protocol string | one of {', '.join(PROTOCOLS)}"),
         _c("estimand string | what uplift estimates"),
         _c("n bigint | rows behind uplift"),
         _c("touches bigint | attribution touches of the group: its share of the population in the curve"),
@@ -381,7 +383,7 @@ AUUC_BY_BUCKET = Table(
     (
         _c("propensity_bucket int | bucket; -1: all"),
         _c("method string | whose ranking"),
-        _c("protocol string | exact, randomised or observational"),
+        _c(f"protocol string | one of {', '.join(PROTOCOLS)}"),
         _n("auuc double | area, unnormalised"),
         _n("auuc_lower double | bootstrap"),
         _n("auuc_upper double | bootstrap"),

@@ -79,6 +79,8 @@ class Measured:
     rows_G: NDArray[np.int64]
     reason_G: Sequence[str | None]
     """Why a group is not in the curves."""
+    outcomes_2G: NDArray[np.float64]
+    """Lowest and highest outcome behind each uplift."""
 
     @property
     def in_curve_G(self) -> NDArray[np.bool_]:
@@ -92,11 +94,13 @@ def measure(found: Scores, sums: GroupSums, conf: EvaluationConfig, seed: int) -
     rows, counted = np.zeros(len(found.touches_G), dtype=np.int64), np.zeros(len(found.touches_G), dtype=np.int64)
     position = found.position(sums.bucket_G, sums.cluster_G)
     here = position >= 0
+    outcomes_2G = np.full((2, len(found.touches_G)), np.nan)
+    outcomes_2G[:, position[here]] = sums.lowest_G[here], sums.highest_G[here]
     uplift_RG[:, position[here]] = sums.uplift(weights)[:, here]
     rows[position[here]], counted[position[here]] = sums.rows_G[here], sums.counted_G[here]
     reasons = [_group_reason(c, n, u, conf.min_group_rows) for c, n, u in zip(counted, rows, uplift_RG[0], strict=True)]
     uplift_RG[:, [r is not None for r in reasons]] = np.nan
-    return Measured(sums, uplift_RG, rows, reasons)
+    return Measured(sums, uplift_RG, rows, reasons, outcomes_2G)
 
 
 def _group_reason(counted: int, rows: int, uplift: float, min_group_rows: int) -> str | None:
@@ -146,15 +150,15 @@ def auuc_rows(
                 "protocol": measured.sums.protocol.name,
                 "n": int(measured.rows_G[groups].sum()),
                 "num_groups": int(groups.sum()),
-                **_figures(score[groups], measured.uplift_RG[:, groups], found.touches_G[groups], measured, level),
+                **_figures(score[groups], measured, groups, found.touches_G[groups], level),
             }
 
 
 def _figures(
     score: NDArray[np.float64],
-    uplift_RG: NDArray[np.float64],
-    touches: NDArray[np.int64],
     measured: Measured,
+    groups: NDArray[np.bool_],
+    touches: NDArray[np.int64],
     level: float,
 ) -> Row:
     """The three figures with their intervals; nulls and the reason where there is nothing to rank or no oracle."""
@@ -162,6 +166,10 @@ def _figures(
     figures: Row = {f"{name}{side}": None for name in names for side in ("", "_lower", "_upper")}
     if len(score) < 2:
         return figures | {"undefined_reason": f"{len(score)} measured clusters: a ranking needs 2"}
+    lowest, highest = measured.outcomes_2G[0, groups].min(), measured.outcomes_2G[1, groups].max()
+    if measured.sums.protocol.has_control and lowest == highest:
+        return figures | {"undefined_reason": f"every outcome is {lowest:g}: there is nothing to rank by"}
+    uplift_RG = measured.uplift_RG[:, groups]
     replicates = {"auuc": curves.auuc(score, uplift_RG, touches), "qini": curves.qini(score, uplift_RG, touches)}
     reason = "auuc_normalised: no known oracle in this protocol, read qini"
     if measured.sums.protocol is EXACT:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,8 +18,10 @@ from almmta_spark.evaluation import drawing
 from almmta_spark.evaluation.overlap import BINS_PER_LOGIT, Overlap
 
 
-def uplift_curves(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
-    """One panel a propensity bucket; rows: those of grouped_uplift of one protocol. The oracle ranks by the uplift."""
+def uplift_curves(rows: Sequence[Mapping[str, Any]], title: str, caution: str = "") -> Figure:
+    """One panel a propensity bucket; rows: those of grouped_uplift of one protocol. The oracle ranks by the uplift.
+
+    caution: what not to read into it, written below."""
     measured = [r for r in rows if r["uplift"] is not None]
     buckets = sorted({r["propensity_bucket"] for r in measured})
     methods = sorted({r["method"] for r in measured})
@@ -37,6 +40,8 @@ def uplift_curves(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
         axis.set_title(f"bucket {bucket}", fontsize=10)
         axis.set_xlabel("share of exposed touches, best first")
         axis.set_ylabel("uploads per 1,000 touches")
+    if caution:
+        figure.supxlabel("\n".join(textwrap.wrap(caution, 40 + 45 * min(len(axes), 3))), fontsize=9)
     return drawing.finish(figure, axes)
 
 

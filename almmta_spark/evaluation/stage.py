@@ -25,6 +25,7 @@ from almmta_spark.evaluation import (
     withholding,
 )
 from almmta_spark.evaluation.auuc import Row
+from almmta_spark.evaluation.doubly_robust import doubly_robust_rows
 from almmta_spark.evaluation.fixed_point import collect
 from almmta_spark.evaluation.rollups import rollup
 from almmta_spark.tables import Table
@@ -94,8 +95,9 @@ def evaluate(
     row_counts: (rejected, all) rows per input table; history: epochs of each trained model, for the training curves;
     claims: mean |removal_effect| of the night's own model, then of its placebos.
     Cost: two scans of attribution and three joins with truth_attribution, one explosion of propensities to journeys x
-    clusters rows (twice, aggregated in place), three scans of journey_scores, one of them joined with journeys. On the
-    driver: groups x NUM_CELLS sums a protocol, and at most exact.MAX_TOUCHES touches a method where there is truth.
+    clusters rows (three times, aggregated in place), a fit on a sample of journeys (doubly_robust.py), three scans of
+    journey_scores, one of them joined with journeys. On the driver: groups x NUM_CELLS sums a protocol, and at most
+    exact.MAX_TOUCHES touches a method where there is truth.
     """
     found = auuc.scores(inputs.attribution)
     sample = _truth_sample(inputs, found, conf)
@@ -177,8 +179,11 @@ def _protocols(
     if inputs.decisions is not None:
         experiment, checks = _experiment(inputs, conf, models, found)
         sums.append(experiment)
-    rows = grouped.observational_rows(inputs.journeys, inputs.propensities, conf.seed)
-    sums.append(grouped.group_sums(rows, grouped.OBSERVATIONAL))
+    for protocol, unit_rows in (
+        (grouped.OBSERVATIONAL, grouped.observational_rows),
+        (grouped.DOUBLY_ROBUST, doubly_robust_rows),
+    ):
+        sums.append(grouped.group_sums(unit_rows(inputs.journeys, inputs.propensities, conf.seed), protocol))
     return sums, checks
 
 
@@ -239,7 +244,8 @@ def _figures(
     for protocol in dict.fromkeys(row["protocol"] for row in uplift_rows):
         rows = [r for r in uplift_rows if r["protocol"] == protocol]
         title = f"Uplift over treatment clusters, {rows[0]['estimand']} [{protocol}]"
-        drawn[f"uplift_{protocol}.png"] = figures.uplift_curves(rows, title)
+        caution = grouped.NOT_CAUSAL if protocol in grouped.OBSERVATIONAL_NAMES else ""
+        drawn[f"uplift_{protocol}.png"] = figures.uplift_curves(rows, title, caution)
     if sample is not None:
         bins = {m: exact.effect_bins(estimate, sample.ett_N) for m, estimate in sample.estimate_N.items()}
         drawn["estimated_vs_true.png"] = figures.estimated_vs_true(bins, "Estimated and true effects of touches (ETT)")

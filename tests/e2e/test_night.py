@@ -64,7 +64,7 @@ def test_the_report_has_truth_metrics_auuc_and_the_run(spark, night, report):
     metrics = {(r["method"], r["metric"]): r["value"] for r in report["truth_metrics"]}
     assert np.isfinite(metrics["latent", "relative_rmse"])
     assert 0 < metrics["latent", "upload_auc_randomised"] < 1 and 0 < metrics["latent", "upload_auc_logged"] < 1
-    assert {"exact", "randomised", "observational"} == {r["protocol"] for r in report["auuc_by_bucket"]}
+    assert set(tables.PROTOCOLS) == {r["protocol"] for r in report["auuc_by_bucket"]}
     assert [s["stage"] for s in report["stages"] if s["stage"] != "simulate"] == list(nightly.STAGES)
     journeys = spark_tables.read(spark, night, tables.JOURNEYS, DS).select("outcome").toPandas()
     assert (report["journeys"], report["outcomes"]) == (len(journeys), journeys.outcome.sum())

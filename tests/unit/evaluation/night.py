@@ -58,7 +58,8 @@ class Night:
     """Local copy: user_id, journey_id, touch_id, cluster, propensity_bucket, outcome, ett, ate_x, truth, latent,
     members (effects by each of PLAN's fits)."""
     pairs: pd.DataFrame
-    """Local copy of the propensities, a row a pair: user_id, cluster, bucket, exposed, weight, outcome."""
+    """Local copy of the propensities, a row a pair: user_id, fold, covariate, cluster, bucket, exposed, weight,
+    outcome."""
     decisions: pd.DataFrame
     """Local copy: user_id, cluster, bucket, kept, weight, outcome."""
 
@@ -113,7 +114,7 @@ def build(spark: SparkSession, num_users: int = 300, seed: int = 0) -> Night:
                     "journey_id": journey,
                     "user_id": user,
                     "touches": rows,
-                    "covariates": [0.0],
+                    "covariates": [float(user % 7)],
                     "outcome": outcome,
                     "intent_proxies": [{"signal": "search", "value": float(user % 3)}] if user % 3 else [],
                 }
@@ -140,6 +141,7 @@ def build(spark: SparkSession, num_users: int = 300, seed: int = 0) -> Night:
             {
                 "journey_id": journey,
                 "user_id": user,
+                "fold": user % 2,
                 "cluster": list(range(CLUSTERS)),
                 "exposed": exposed,
                 "propensity": p.tolist(),
@@ -152,6 +154,8 @@ def build(spark: SparkSession, num_users: int = 300, seed: int = 0) -> Night:
                 pairs.append(
                     {
                         "user_id": user,
+                        "fold": user % 2,
+                        "covariate": float(user % 7),
                         "cluster": c,
                         "bucket": bucket[c],
                         "exposed": exposed[c],

@@ -23,7 +23,7 @@ def sums(protocol, effects, rows=40, noise=0.0, seed=0):
         found[:, g, 3] = 1.0 if protocol.has_control else 0.0
     bucket, cluster = np.divmod(np.arange(num_groups), effects.shape[-1])
     n = np.full(num_groups, rows)
-    return grouped.GroupSums(protocol, bucket, cluster, n, n.copy(), found)
+    return grouped.GroupSums(protocol, bucket, cluster, n, n.copy(), np.zeros(num_groups), np.ones(num_groups), found)
 
 
 def scores(by_method, shape):
@@ -116,3 +116,15 @@ def test_without_replicates_there_are_figures_and_no_intervals():
     measured = auuc.measure(found, sums(grouped.EXACT, EFFECTS), settings, seed=0)
     for r in auuc.auuc_rows(found, measured, found.by_method, 0.95):
         assert r["auuc"] is not None and r["auuc_lower"] is None and r["auuc_upper"] is None
+
+
+def test_outcomes_that_are_all_alike_rank_nothing_and_give_no_zero():
+    found = scores({"m": [[1.0, 2.0, 3.0]]}, (1, 3))
+    protocol = sums(grouped.RANDOMISED, [[0.1, 0.2, 0.3]])
+    protocol.sums_CGS[..., 0::2] = 0.0
+    protocol.highest_G[:2] = 0.0
+    (overall, _) = auuc.auuc_rows(found, auuc.measure(found, protocol, SETTINGS, seed=0), found.by_method, 0.95)
+    assert overall["qini"] == 0.0  # somebody of the third cluster uploaded
+    protocol.highest_G[:] = 0.0
+    for r in auuc.auuc_rows(found, auuc.measure(found, protocol, SETTINGS, seed=0), found.by_method, 0.95):
+        assert r["auuc"] is None and r["qini"] is None and r["undefined_reason"].startswith("every outcome is 0")

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from almmta_spark import tables
 from almmta_spark.causal import jackknife, truth
 from almmta_spark.config import Config, EvaluationConfig, TrainingConfig
-from almmta_spark.evaluation import exact, stage
+from almmta_spark.evaluation import exact, grouped, stage
 from tests.unit.evaluation.night import PLAN
 
 CONF = Config(
@@ -33,11 +33,12 @@ def test_the_tables_are_as_declared_and_keyed(spark, found):
 def test_every_method_is_measured_under_every_protocol(found):
     measured = {(r["method"], r["protocol"]) for r in found.auuc_by_bucket}
     methods = ("last_touch", "linear", "latent")
-    protocols = ("exact", "randomised", "observational")
+    protocols = tables.PROTOCOLS
     assert measured == {(m, p) for m in methods for p in protocols} | {("truth", p) for p in protocols[1:]}
     assert {r["propensity_bucket"] for r in found.auuc_by_bucket} == {-1, 0, 1}
     estimands = {r["protocol"]: r["estimand"] for r in found.grouped_uplift}
-    assert estimands["exact"] == estimands["randomised"] and "not causal" in estimands["observational"]
+    assert estimands["exact"] == estimands["randomised"]
+    assert all("not causal" in estimands[name] for name in grouped.OBSERVATIONAL_NAMES)
 
 
 def test_a_nearly_right_method_is_near_the_oracle_and_above_the_heuristics(found):
@@ -84,7 +85,8 @@ def test_diagnostics_cover_what_the_night_has(found):
 def test_every_figure_is_drawn(found):
     assert set(found.figures) == {
         "overlap.png", "uplift_exact.png", "uplift_randomised.png", "uplift_observational.png",
-        "estimated_vs_true.png", "effects_by_cluster.png", "training_curves.png",
+        "uplift_observational_doubly_robust.png", "estimated_vs_true.png", "effects_by_cluster.png",
+        "training_curves.png",
     }  # fmt: skip
 
 
@@ -112,11 +114,12 @@ def test_real_logs_of_pooled_nights_have_one_protocol_and_name_methods_with_hole
     absent = dict.fromkeys(("decisions", "uploads", "truth", "truth_clusters"))
     found = stage.evaluate(dataclasses.replace(inputs, **pooled, **absent), CONF)
     assert {(r["protocol"], r["method"]) for r in found.auuc_by_bucket} == {
-        ("observational", "last_touch"),
-        ("observational", "latent"),
+        (protocol, method) for protocol in grouped.OBSERVATIONAL_NAMES for method in ("last_touch", "latent")
     }
     assert {r["metric"] for r in found.truth_metrics} == {"upload_auc_logged"}
-    assert sum(r["n"] for r in found.grouped_uplift if r["method"] == "latent") == 2 * len(small_night.pairs)
+    for protocol in grouped.OBSERVATIONAL_NAMES:
+        of = [r["n"] for r in found.grouped_uplift if (r["method"], r["protocol"]) == ("latent", protocol)]
+        assert sum(of) == 2 * len(small_night.pairs)
     (named,) = [r for r in found.diagnostics if r["name"] == "method_coverage/linear"]
     assert named["verdict"] == "warn" and 0.5 < named["value"] < 1
 

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from almmta_spark.evaluation import exact, figures
+from almmta_spark.evaluation import exact, figures, grouped
 from almmta_spark.evaluation.overlap import Overlap
 
 
@@ -94,3 +94,10 @@ def test_training_curves_draw_every_loss_and_nothing_else():
     (axis,) = [a for a in figures.training_curves({"latent": epochs}, "title").axes if a.get_visible()]
     assert set(labels(axis)) == {"train_loss", "held_out_loss"}
     np.testing.assert_array_equal(axis.lines[0].get_xdata(), [1, 2, 3, 4])
+
+
+def test_what_is_not_causal_says_so_below_the_curves():
+    figure = figures.uplift_curves(uplift_rows(), "title", grouped.NOT_CAUSAL)
+    assert " ".join(figure.get_supxlabel().split()) == grouped.NOT_CAUSAL
+    assert not figures.uplift_curves(uplift_rows(), "title").get_supxlabel()
+    assert png(figure).startswith(b"\x89PNG")

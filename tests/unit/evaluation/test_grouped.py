@@ -94,6 +94,33 @@ def test_sums_do_not_depend_on_partitioning(spark, small_night):
     np.testing.assert_array_equal(first.uplift(weights), second.uplift(weights))
 
 
+@pytest.mark.parametrize("protocol", ["exact", "randomised", "observational"])
+def test_numpy_adds_single_rows_up_to_the_same_sums(small_night, protocol):
+    inputs = small_night.inputs
+    of, rows = {
+        "exact": lambda: (
+            grouped.EXACT,
+            grouped.exact_rows(inputs.attribution.where("method = 'linear'"), inputs.truth, seed=0),
+        ),
+        "randomised": lambda: (grouped.RANDOMISED, counted(randomised(inputs, inputs.decisions))),
+        "observational": lambda: (
+            grouped.OBSERVATIONAL,
+            grouped.observational_rows(inputs.journeys, inputs.propensities, seed=0),
+        ),
+    }[protocol]()
+    local = rows.toPandas()
+    columns = {name: local[name].to_numpy() for name in (*grouped.GROUP, "cell", "treated", "weight")}
+    value = local.value.to_numpy()
+    ones = np.ones(len(local), dtype=np.int64)
+    found = grouped.added_up(
+        of, **columns, rows=ones, weighted_value=value * columns["weight"], lowest=value, highest=value
+    )
+    expected = grouped.group_sums(rows, of)
+    for name in ("bucket_G", "cluster_G", "rows_G", "counted_G", "lowest_G", "highest_G"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    np.testing.assert_allclose(found.sums_CGS, expected.sums_CGS, atol=1e-9)
+
+
 def test_a_decision_without_a_propensity_is_kept_and_does_not_count(spark, small_night):
     nobody = {"user_id": 5, "item_id": 100, "event_ts": INDEX_TS - timedelta(hours=2), "withheld": False}
     other = decided(spark, [nobody | {"p_withheld": None, "cluster": 1, "ds": DS}])

@@ -13,7 +13,9 @@ from almmta_spark.config import AttributionConfig
 
 def _markov(training: DataFrame, conf: AttributionConfig) -> Column:
     removal = markov.removal_effects(markov.step_counts(training, conf.markov_order))
-    credit = removal.credit(training.where(F.col("outcome") > 0).count())
+    conversions = training.agg(F.coalesce(F.sum("outcome"), F.lit(0)).alias("n")).first()
+    assert conversions is not None
+    credit = removal.credit(conversions["n"])
     return paths.claim("markov", {"order": conf.markov_order}, credit, training)
 
 

@@ -48,8 +48,12 @@ WEIGHTS: dict[str, Weight] = {
 }
 
 
-def claim(method: str, half_life_hours: float) -> Column:
-    """The rule's share of the outcome for each touch of the journey in `touches`. Cost: per row."""
+def claim(method: str, half_life_hours: float, worth: Column | None = None) -> Column:
+    """The rule's share of the outcome for each touch of the journey in `touches`. Cost: per row.
+
+    worth: what is shared out in the outcome's place, such as the journey's number of uploads or their value.
+    """
+    shared = F.col("outcome") if worth is None else worth
     parameters = {"half_life_hours": half_life_hours} if method == "time_decay" else {}
     touches, count = F.col("touches"), F.size("touches")
     newest_age = F.get(touches, count - 1)["age_hours"]
@@ -59,4 +63,4 @@ def claim(method: str, half_life_hours: float) -> Column:
 
     weights = F.transform(touches, weight)
     total = F.aggregate(weights, F.lit(0.0), lambda sum_, value: sum_ + value)
-    return rows.claim(method, parameters, F.transform(weights, lambda value: value / total * F.col("outcome")))
+    return rows.claim(method, parameters, F.transform(weights, lambda value: value / total * shared))

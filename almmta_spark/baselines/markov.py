@@ -5,10 +5,13 @@
     credit_c = R_c / sum R x conversions
 
 (Anderl, Becker, von Wangenheim & Schumann 2016, "Mapping the customer journey"). A state of order k is the last k
-clusters; journeys without an upload end in the null state, a cluster after itself is a step like any other. Removal
-alone is no effect of a touch: it takes all touches of the cluster out of all journeys, and its sum over clusters is
-about the number of touches a journey. What is claimed of a touch is therefore the credit, spread over the cluster's
-touches (paths.claim).  S states, C the states of one cluster.
+clusters; journeys without an upload end in the null state, a cluster after itself is a step like any other. A journey
+of three uploads is three journeys that convert. With values in place of conversions r is the mean value earned at a
+state, p the value a journey earns from there, and R_c the share of it that goes with c. Removal alone is no effect of a
+touch: it takes all touches of the cluster out of all journeys, and its sum over clusters is about the number of touches
+a journey. What is claimed of a touch is therefore the credit, spread over the cluster's touches (paths.claim).
+
+S states, C the states of one cluster.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from numpy.typing import NDArray
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from almmta_spark.baselines.paths import worth
+
 Floats = NDArray[np.float64]
 State = tuple[int, ...]
 START: State = ()
@@ -30,31 +35,33 @@ MAX_STATES = 4096
 
 @dataclass(frozen=True)
 class Step:
-    """A step seen `count` times; to is None at a journey's end."""
+    """A step seen `count` times; to is None at a journey's end, where conversions together earned `value`."""
 
     origin: State
     to: State | None
     converted: bool
     count: int
+    value: float = 0.0
 
 
 @dataclass(frozen=True)
 class Removal:
     p_conversion: float
-    """Of a journey from its start."""
+    """Of a journey from its start; with values, what it earns on average."""
     effect: dict[int, float]
     """R_c of each cluster, in [0, 1]."""
 
-    def credit(self, conversions: int) -> dict[int, float]:
-        """The conversions, shared out in proportion to R_c; nothing to share where none converted."""
-        total = sum(self.effect.values())
-        return {c: r / total * conversions if total else 0.0 for c, r in self.effect.items()}
+    def credit(self, total: float) -> dict[int, float]:
+        """Conversions (or their value) shared out in proportion to R_c; nothing to share where none converted."""
+        of_all = sum(self.effect.values())
+        return {c: r / of_all * total if of_all else 0.0 for c, r in self.effect.items()}
 
 
 def step_counts(paths: DataFrame, order: int) -> list[Step]:
     """Steps between states of the last `order` clusters, counted in Spark; a row a distinct step on the driver.
 
-    paths: path array<int>, outcome int. Cost: one aggregation of a row a touch, combined before its shuffle.
+    paths: path array<int>, outcome int (conversions), and where there are values their sum, value double. Cost: one
+    aggregation of a row a touch, combined before its shuffle.
     """
     position, length = F.col("position"), F.size("path")
 
@@ -62,23 +69,38 @@ def step_counts(paths: DataFrame, order: int) -> list[Step]:
         begin = F.greatest(touches_so_far - F.lit(order), F.lit(0))
         return F.slice("path", begin + 1, touches_so_far - begin)
 
-    steps = paths.select("path", "outcome", F.explode(F.sequence(F.lit(0), length)).alias("position")).select(
-        state(position).alias("origin"),
-        F.when(position < length, state(F.least(position + 1, length))).alias("to"),
-        ((position == length) & (F.col("outcome") > 0)).alias("converted"),
+    ended = (position == length) & (F.col("outcome") > 0)
+    steps = worth(paths).withColumn("position", F.explode(F.sequence(F.lit(0), length)))
+    found = (
+        steps.groupBy(
+            state(position).alias("origin"),
+            F.when(position < length, state(F.least(position + 1, length))).alias("to"),
+            ended.alias("converted"),
+        )
+        .agg(
+            F.sum(F.greatest("outcome", F.lit(1)).cast("bigint")).alias("count"),
+            F.sum(F.when(position == length, F.col("value"))).alias("value"),
+        )
+        .collect()
     )
-    found = steps.groupBy("origin", "to", "converted").count().collect()
     return [
-        Step(tuple(row["origin"]), None if row["to"] is None else tuple(row["to"]), row["converted"], row["count"])
+        Step(
+            tuple(row["origin"]),
+            None if row["to"] is None else tuple(row["to"]),
+            row["converted"],
+            row["count"],
+            float(row["value"] or 0),
+        )
         for row in found
     ]
 
 
-def removal_effects(steps: Iterable[Step]) -> Removal:
+def removal_effects(steps: Iterable[Step], of_values: bool = False) -> Removal:
     """R_c of every cluster by one matrix inverse: with N = (I - Q)^-1, the paths that avoid the states C of a cluster
     convert with probability p_start - N[start, C] N[C, C]^-1 p_C   (Kemeny & Snell 1960, chapter III).
 
-    ValueError for more than MAX_STATES states. Cost: S^3 operations, S^2 memory.
+    of_values: of what conversions earned, not of their number. ValueError for more than MAX_STATES states. Cost: S^3
+    operations, S^2 memory.
     """
     seen = list(steps)
     states = sorted({step.origin for step in seen} | {START})
@@ -94,7 +116,7 @@ def removal_effects(steps: Iterable[Step]) -> Removal:
         if step.to is not None:
             q_SS[index[step.origin], index[step.to]] += step.count
         elif step.converted:
-            r_S[index[step.origin]] += step.count
+            r_S[index[step.origin]] += step.value if of_values else step.count
     total_S = np.maximum(total_S, 1)
     n_SS = np.linalg.inv(np.eye(len(states)) - q_SS / total_S[:, None])
     p_S = n_SS @ (r_S / total_S)

@@ -24,6 +24,13 @@ def training_paths(examples: DataFrame, spec: ExampleSpec) -> DataFrame:
     )
 
 
+def worth(paths: DataFrame) -> DataFrame:
+    """path, outcome (conversions) and value, exact to 10 decimals so that sums do not depend on the order of arrival;
+    the number of conversions where paths has no values."""
+    value = F.col("value" if "value" in paths.columns else "outcome").cast("decimal(28,10)")
+    return paths.select("path", "outcome", value.alias("value"))
+
+
 def touches_by_cluster(paths: DataFrame) -> dict[int, int]:
     """Touches of each cluster, repeats counted. One aggregation; a row a cluster on the driver."""
     found = paths.select(F.explode("path").alias("cluster")).groupBy("cluster").count().collect()

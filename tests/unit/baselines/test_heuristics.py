@@ -97,6 +97,30 @@ def test_position_based_credit_by_channel_is_the_hand_computation(spark):
     assert credit == pytest.approx({direct: 2, search: 3.5, email: 3.5, social: 1})
 
 
+def credit_by_cluster(spark, paths, method, worth=None):
+    """paths: (clusters in order, uploads of the journey)."""
+    journeys = [
+        nights.journey(user, [nights.touch(10 * user + i, 100, c, 9 - i) for i, c in enumerate(path)], uploads)
+        for user, (path, uploads) in enumerate(paths)
+    ]
+    propensities = nights.propensities(spark, range(len(paths)), range(4), [0] * 4)
+    found = rows.attribution(nights.journeys(spark, journeys), propensities, [heuristics.claim(method, 6.0, worth)])
+    return {r.cluster: r.credit for r in found.groupBy("cluster").agg(F.sum("credit").alias("credit")).collect()}
+
+
+def test_first_touch_credit_of_three_converting_paths(spark):
+    """A>B>A>B>B>A, A>B>B>A>A and A>A, all converting (issue 4): A 3."""
+    a, b = 0, 1
+    paths = [([a, b, a, b, b, a], [(1, None)]), ([a, b, b, a, a], [(2, None)]), ([a, a], [(3, None)])]
+    assert credit_by_cluster(spark, paths, "first_touch") == pytest.approx({a: 3, b: 0})
+
+
+def test_every_upload_of_a_journey_is_shared_where_uploads_are_what_is_worth(spark):
+    paths = [([0, 1], [(1, None), (2, None), (3, None)]), ([1], [])]
+    assert credit_by_cluster(spark, paths, "linear") == pytest.approx({0: 0.5, 1: 0.5})
+    assert credit_by_cluster(spark, paths, "linear", F.size("uploads")) == pytest.approx({0: 1.5, 1: 1.5})
+
+
 def test_versions_depend_on_the_method_and_on_parameters_it_has(spark, journeys):
     def versions(half_life: float) -> dict[str, str]:
         claims = F.array(*[heuristics.claim(m, half_life).dropFields("effect") for m in heuristics.WEIGHTS])

@@ -16,14 +16,14 @@ def frame(spark, rows):
 
 
 def counted(rows, order=1):
-    """The steps of a list of (path, outcome), counted one by one."""
+    """The steps of a list of (path, outcome), outcome 0 or 1 and worth 1, counted one by one."""
     counts = {}
     for path, outcome in rows:
         states = [tuple(path[max(i - order, 0) : i]) for i in range(len(path) + 1)]
         for origin, to in zip(states, [*states[1:], None], strict=True):
             key = (origin, to, to is None and outcome > 0)
             counts[key] = counts.get(key, 0) + 1
-    return [Step(*key, count) for key, count in counts.items()]
+    return [Step(*key, count, float(count) if key[2] else 0.0) for key, count in counts.items()]
 
 
 def test_three_journeys_of_three_channels(spark):
@@ -32,7 +32,7 @@ def test_three_journeys_of_three_channels(spark):
     found = markov.removal_effects(markov.step_counts(paths, order=1))
     assert found.p_conversion == pytest.approx(1 / 3)
     assert found.effect == pytest.approx({A: 0.5, B: 1.0, C: 1.0})
-    assert found.credit(conversions=1) == pytest.approx({A: 0.2, B: 0.4, C: 0.4})
+    assert found.credit(1) == pytest.approx({A: 0.2, B: 0.4, C: 0.4})
 
 
 def test_a_cluster_after_itself_is_a_step_like_any_other(spark):
@@ -40,7 +40,33 @@ def test_a_cluster_after_itself_is_a_step_like_any_other(spark):
     paths = frame(spark, [([A, B, A, B, B, A], 1), ([A, B, B, A, A], 1), ([A, A], 1)])
     found = markov.removal_effects(markov.step_counts(paths, order=1))
     assert found.effect == pytest.approx({A: 1.0, B: 0.5})
-    assert found.credit(conversions=3) == pytest.approx({A: 2.0, B: 1.0})
+    assert found.credit(3) == pytest.approx({A: 2.0, B: 1.0})
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_each_conversion_counts_and_a_journey_without_one_counts_once(spark, order):
+    several = frame(spark, [([A, B, A], 3), ([B, C], 0), ([C], 2)])
+    single = [([A, B, A], 1)] * 3 + [([B, C], 0)] + [([C], 1)] * 2
+    found = markov.removal_effects(markov.step_counts(several, order))
+    assert found == markov.removal_effects(counted(single, order))
+    assert found.p_conversion == pytest.approx(5 / 6)
+    assert sum(found.credit(5).values()) == pytest.approx(5)
+
+
+def test_values_are_credited_where_they_were_earned(spark):
+    """A earns 10 of 40, B 30, in journeys of their own; conversions are two against one."""
+    rows = [([A], 1, 5.0), ([A], 1, 5.0), ([B], 1, 30.0), ([C], 0, 0.0)]
+    steps = markov.step_counts(spark.createDataFrame(rows, "path array<int>, outcome int, value double"), 1)
+    assert markov.removal_effects(steps).credit(3) == pytest.approx({A: 2, B: 1, C: 0})
+    earned = markov.removal_effects(steps, of_values=True)
+    assert earned.p_conversion == pytest.approx(40 / 4)
+    assert earned.credit(40.0) == pytest.approx({A: 10, B: 30, C: 0})
+
+
+def test_a_touch_that_only_ever_repeats_itself_converts_as_often_as_its_journeys(spark):
+    """A>A>A converting and A>A not: the self-loop is left with probability 2/5, half of the time by converting."""
+    found = markov.removal_effects(markov.step_counts(frame(spark, [([A, A, A], 1), ([A, A], 0)]), order=1))
+    assert found.p_conversion == pytest.approx(0.5) and found.effect == pytest.approx({A: 1.0})
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])

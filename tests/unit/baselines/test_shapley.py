@@ -40,6 +40,15 @@ def test_four_of_a_alone_and_six_of_a_then_b(spark):
     assert shapley.values(paths) == pytest.approx({a: 7, b: 3})
 
 
+def test_each_upload_counts_and_values_are_shared_in_their_place(spark):
+    a, b = 0, 1
+    paths = spark.createDataFrame(
+        [([a, a], 4, 1.0), ([a, b, a], 6, 0.5), ([b], 0, 0.0)], "path array<int>, outcome int, value double"
+    )
+    assert shapley.values(paths.drop("value")) == pytest.approx({a: 7, b: 3})
+    assert shapley.values(paths) == pytest.approx({a: 1.25, b: 0.25})
+
+
 @settings(deadline=None, max_examples=5)
 @given(
     st.lists(st.tuples(st.lists(st.integers(0, 4), min_size=1, max_size=5), st.integers(0, 1)), min_size=5, max_size=20)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from almmta_spark.causal.calibration import SUFFIX
 from almmta_spark.evaluation.auuc import Row, null_if_nan
 from almmta_spark.evaluation.overlap import BucketOverlap
+from almmta_spark.evaluation.planner import POWER
 from almmta_spark.evaluation.predictions import ModelFit
-from almmta_spark.evaluation.withholding import POWER, Comparison
+from almmta_spark.evaluation.withholding import Comparison
 
 PASS, WARN, FAIL = "pass", "warn", "fail"
 

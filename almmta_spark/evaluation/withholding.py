@@ -8,16 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from scipy.special import ndtri
 
 from almmta_spark.causal.ratio import ratio
 from almmta_spark.config import EvaluationConfig
-from almmta_spark.evaluation import bootstrap
+from almmta_spark.evaluation import bootstrap, planner
 from almmta_spark.evaluation.fixed_point import collect, fixed_sum
 from almmta_spark.evaluation.grouped import GroupSums
-
-POWER = 0.8
-"""Chance of seeing what there is that an experiment should have."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +28,8 @@ class Comparison:
     upper: float
     decisions: int
     decisions_needed: float
-    """Size of an experiment whose interval would exclude 0, with a chance of POWER, if as much as is predicted were
-    missing; 0: unknown."""
+    """Size of an experiment whose interval would exclude 0, with a chance of planner.POWER, if as much as is predicted
+    were missing; 0: unknown."""
 
     @property
     def distance(self) -> float:
@@ -89,17 +85,5 @@ def compare(
 
 def comparison(predicted_R: np.ndarray, shortfall_R: np.ndarray, level: float, num_decisions: int) -> Comparison:
     lower, upper = (float(end) for end in bootstrap.interval(shortfall_R, level))
-    needed = decisions_needed(num_decisions, (upper - lower) / 2, float(predicted_R[0]), level)
+    needed = planner.needed_after(num_decisions, (upper - lower) / 2, float(predicted_R[0]), level)
     return Comparison(float(predicted_R[0]), float(shortfall_R[0]), lower, upper, num_decisions, needed)
-
-
-def decisions_needed(num_decisions: int, half_width: float, effect: float, level: float) -> float:
-    """n' = n ((z_level + z_POWER) s / effect)^2 for the standard error s = half_width / z_level of n decisions.
-
-    s falls with the root of n, and a normal estimate of standard error s' is beyond z_level s' with a chance of POWER
-    where its mean is (z_level + z_POWER) s'. 0 where effect is 0 or half_width unknown.
-    """
-    if effect == 0 or not half_width >= 0:
-        return 0.0
-    z = float(ndtri((1 + level) / 2))
-    return num_decisions * ((1 + float(ndtri(POWER)) / z) * half_width / effect) ** 2

@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 from almmta_spark import tables
 from almmta_spark.config import Config
 from almmta_spark.example_spec import ExampleSpec
-from almmta_spark.examples.features import features, flattened, in_order, no_content, padded, with_content
+from almmta_spark.examples.features import features, in_order, padded
 from almmta_spark.examples.layout import laid_out, num_groups
 from almmta_spark.journeys.split import is_validation
 
@@ -21,15 +21,15 @@ def build_examples(
     """training_examples of the pooled nights, laid out for the loader.
 
     Cost: joins of journeys with propensities and with the (few) matched uploads by journey_id, one shuffle into row
-    groups; what touch_lists costs; two narrow joins of journeys with propensities for the cut points of row groups.
+    groups; the joins of features and touch_counts.
     """
     held_out = is_validation(conf.seed, conf.examples.validation_share)
-    lists = touch_lists(journeys, items, held_out, spec)
-    rows = features(journeys, propensities, items, spec, lists).withColumn("is_validation", held_out)
-    matched = rows.join(upload_contents(journeys, best_match(pairs, spec), spec), "journey_id", "left")
+    rows = features(journeys, propensities, items, spec).withColumn("is_validation", held_out)
+    counted = rows.join(touch_counts(journeys, held_out), "journey_id")
+    matched = counted.join(upload_contents(journeys, best_match(pairs, spec), spec), "journey_id", "left")
     no_negatives = F.array_repeat(F.lit(-1), max(1, spec.num_hard_negatives))
     complete = matched.select(
-        *[name for name in rows.columns if name not in COUNTS],
+        *rows.columns,
         *[padded(F.col(name), spec.max_touchpoints, "int").alias(name) for name in COUNTS],
         F.coalesce("match_position", F.lit(-1)).alias("match_position"),
         F.coalesce("match_score", F.lit(0.0)).alias("match_score"),
@@ -42,8 +42,7 @@ def build_examples(
     groups = num_groups(
         num_rows, conf.examples.num_row_groups, conf.examples.max_row_group_rows, conf.training.num_ranks
     )
-    both = journeys.select("journey_id").join(propensities.select("journey_id"), "journey_id")
-    return laid_out(typed, num_rows, groups, conf.seed, journey_ids=both)
+    return laid_out(typed, num_rows, groups, conf.seed)
 
 
 def best_match(pairs: DataFrame, spec: ExampleSpec) -> DataFrame:
@@ -78,25 +77,20 @@ def upload_contents(journeys: DataFrame, best: DataFrame, spec: ExampleSpec) -> 
     )
 
 
-def touch_lists(journeys: DataFrame, items: DataFrame, held_out: Column, spec: ExampleSpec) -> DataFrame:
-    """touch_embedding by journey_id, and how many touches of training journeys each touch's item and author have.
+def touch_counts(journeys: DataFrame, held_out: Column) -> DataFrame:
+    """How many touches of training journeys each touch's item and author have, as lists.
 
-    Cost: two counts over the touches, two joins with them and one with items, then one shuffle by journey_id.
+    Cost: two counts over the touches and two joins with them, then one shuffle by journey_id.
     """
     touches = journeys.select(
         "journey_id", held_out.alias("held_out"), F.posexplode("touches").alias("position", "touch")
     ).select("journey_id", "held_out", "position", "touch.item_id", "touch.author_id")
-    joined = touches
-    for kind in ("author", "item"):  # contents are then where their items are already
+    counted = touches
+    for kind in ("item", "author"):
         counts = touches.where("held_out = 0").groupBy(f"{kind}_id").agg(F.count("*").alias(f"{kind}_touches"))
-        joined = joined.join(counts, f"{kind}_id", "left")
-    values = [F.coalesce(name, F.lit(0)).cast("int").alias(name) for name in COUNTS]
-    if spec.touch_embeddings:
-        joined = with_content(joined, items, spec)
-        values.append(F.col("content"))
-    lists = joined.groupBy("journey_id").agg(in_order(F.struct(*values)).alias("touches"))
-    content = flattened(F.col("touches.content"), spec) if spec.touch_embeddings else no_content()
-    return lists.select("journey_id", content.alias("touch_embedding"), *[f"touches.{name}" for name in COUNTS])
+        counted = counted.join(counts, f"{kind}_id", "left")
+    lists = [in_order(F.coalesce(name, F.lit(0)).cast("int")).alias(name) for name in COUNTS]
+    return counted.groupBy("journey_id").agg(*lists)
 
 
 def _zeros(length: int) -> Column:

@@ -26,18 +26,11 @@ COLUMNS = (
 )
 
 
-def features(
-    journeys: DataFrame,
-    propensities: DataFrame,
-    items: DataFrame,
-    spec: ExampleSpec,
-    touch_lists: DataFrame | None = None,
-) -> DataFrame:
+def features(journeys: DataFrame, propensities: DataFrame, items: DataFrame, spec: ExampleSpec) -> DataFrame:
     """journey_id, user_id and COLUMNS, as training_examples has them; touches padded with 0 at the end.
 
-    touch_lists: touch_embedding and further columns by journey_id, where the caller has more to say of touches; the
-    further ones come last. Cost: one join of journeys with propensities by journey_id; the rest is row by row inside
-    Spark. Where the spec says touch_embeddings, also what contents_of costs, and one shuffle by journey_id.
+    Cost: one join of journeys with propensities by journey_id; the rest is row by row inside Spark. Where the spec says
+    touch_embeddings, also a join of the touches with items, and one shuffle of their contents by journey_id.
     """
     lying = propensities.select(
         "journey_id",
@@ -46,13 +39,10 @@ def features(
         "stabilized_weight",
     )
     joined = journeys.join(lying, "journey_id")
-    if touch_lists is None and spec.touch_embeddings:
-        touch_lists = touch_contents(journeys, items, spec)
-    if touch_lists is None:
-        joined = joined.withColumn("touch_embedding", no_content())
+    if spec.touch_embeddings:
+        joined = joined.join(touch_contents(journeys, items, spec), "journey_id")
     else:
-        joined = joined.join(touch_lists, "journey_id")
-    further = [] if touch_lists is None else [c for c in touch_lists.columns if c not in ("journey_id", COLUMNS[-1])]
+        joined = joined.withColumn("touch_embedding", F.array(F.lit(0.0).cast("float")))
     at = F.transform("touches", lambda t: F.array_position("clusters", t["cluster"]).cast("int"))
     known = F.array(*map(F.lit, spec.clusters))
 
@@ -76,32 +66,18 @@ def features(
         listed(F.transform("at", lambda i: F.element_at("buckets", i)), "int").alias("propensity_bucket"),
         listed(F.transform("at", lambda i: F.element_at("stabilized_weight", i)), "float").alias("touch_weight"),
         "touch_embedding",
-        *further,
     )
 
 
 def touch_contents(journeys: DataFrame, items: DataFrame, spec: ExampleSpec) -> DataFrame:
-    """touch_embedding by journey_id: contents of its touches, oldest first."""
-    touches = journeys.select("journey_id", F.posexplode("touches").alias("position", "touch"))
-    joined = with_content(touches.select("journey_id", "position", "touch.item_id"), items, spec)
-    return joined.groupBy("journey_id").agg(flattened(in_order(F.col("content")), spec).alias("touch_embedding"))
-
-
-def with_content(touches: DataFrame, items: DataFrame, spec: ExampleSpec) -> DataFrame:
-    """The touches with their items' embedding as content, zeros where there is none. Cost: one join with items."""
+    """Contents of a journey's touches, oldest first, flattened and padded: L x E floats, 0 for what has no content."""
     zeros = F.array_repeat(F.lit(0.0).cast("float"), spec.embedding_length)
-    contents = items.select("item_id", F.col("embedding").alias("content"))
-    return touches.join(contents, "item_id", "left").withColumn("content", F.coalesce("content", zeros))
-
-
-def flattened(contents: Column, spec: ExampleSpec) -> Column:
-    """A journey's contents, one list a touch, as L x E floats with zeros at the end."""
-    return padded(F.flatten(contents), spec.max_touchpoints * spec.embedding_length, "float")
-
-
-def no_content() -> Column:
-    """touch_embedding where models are given none."""
-    return F.array(F.lit(0.0).cast("float"))
+    touches = journeys.select("journey_id", F.posexplode("touches").alias("position", "touch"))
+    contents = items.select("item_id", "embedding")
+    joined = touches.join(contents, F.col("touch.item_id") == contents.item_id, "left")
+    flat = F.flatten(in_order(F.coalesce("embedding", zeros)))
+    length = spec.max_touchpoints * spec.embedding_length
+    return joined.groupBy("journey_id").agg(padded(flat, length, "float").alias("touch_embedding"))
 
 
 def in_order(value: Column) -> Column:

@@ -25,17 +25,14 @@ def num_groups(num_rows: int, wanted: int, max_rows: int, num_ranks: int) -> int
     return min(groups, most)
 
 
-def laid_out(
-    examples: DataFrame, num_rows: int, groups: int, seed: int, journey_ids: DataFrame | None = None
-) -> DataFrame:
+def laid_out(examples: DataFrame, num_rows: int, groups: int, seed: int) -> DataFrame:
     """The rows in `groups` partitions of equal size (+-1), each in hash order.
 
-    journey_ids: those of the examples, where they come cheaper than from the examples themselves. Cost: two scans of
-    them for the cut points (the driver sees 16 counts and one cut a group), then one shuffle of the rows.
+    Cost: two scans of journey_id alone for the cut points (the driver sees 16 counts and one cut a group), then one
+    shuffle of the rows.
     """
-    order = F.xxhash64(F.lit(seed), F.lit("order"), "journey_id").alias("_order")
-    keyed = examples.select("*", order)
-    cuts = cut_points((examples if journey_ids is None else journey_ids).select(order), num_rows, groups)
+    keyed = examples.withColumn("_order", F.xxhash64(F.lit(seed), F.lit("order"), "journey_id"))
+    cuts = cut_points(keyed.select("_order"), num_rows, groups)
     spark = examples.sparkSession
     slots = _partition_keys(examples, groups)
     bins = _bins(groups)

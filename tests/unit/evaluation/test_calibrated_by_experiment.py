@@ -109,16 +109,6 @@ def test_an_interval_too_wide_to_tell_the_prediction_from_nothing_corrects_nothi
     assert wide.distance > 0 and not wide.calls_for_correction
 
 
-def test_as_many_decisions_as_are_needed_see_the_effect_with_the_chance_they_promise():
-    """Of normal estimates with the standard error that they would have."""
-    needed = withholding.decisions_needed(1000, half_width=0.02, effect=0.01, level=0.95)
-    sd = 0.02 / 1.959964 * np.sqrt(1000 / needed)
-    drawn = np.random.default_rng(0).normal(0.01, sd, 100_000)
-    assert np.mean(np.abs(drawn) > 1.959964 * sd) == pytest.approx(withholding.POWER, abs=0.005)
-    assert withholding.decisions_needed(1000, 0.02, 0.0, 0.95) == 0
-    assert withholding.decisions_needed(1000, float("nan"), 0.01, 0.95) == 0
-
-
 def test_intervals_found_again_from_the_members_are_those_the_model_gave(small_night):
     columns = ["method", "touch_id", "removal_effect_lower", "removal_effect_upper"]
     attribution = small_night.inputs.attribution

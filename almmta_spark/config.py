@@ -442,6 +442,24 @@ class TrackingConfig:
 
 
 @dataclass(frozen=True)
+class PublishingConfig:
+    """Who may write a night, and how long what was replaced stays (night_log.py)."""
+
+    keep_nights: float = 7.0
+    """Days that a replaced edition of a night stays, for slow readers and for jobs/rollback.py; the one before the
+    current always does."""
+    lease_seconds: float = 120.0
+    """A claim that has not been renewed for so long has expired: its owner is dead, and the next run takes it over."""
+    wait_minutes: float = 240.0
+    """How long a second run of a night waits for the first to end before it is refused (0: refused at once)."""
+
+    def __post_init__(self) -> None:
+        _require(self.keep_nights >= 0, "publishing.keep_nights", ">= 0", self.keep_nights)
+        _require(self.lease_seconds > 0, "publishing.lease_seconds", "> 0", self.lease_seconds)
+        _require(self.wait_minutes >= 0, "publishing.wait_minutes", ">= 0", self.wait_minutes)
+
+
+@dataclass(frozen=True)
 class Config:
     env: str = "local"
     """Name in the MLflow experiment: almmta/<env>/nightly."""
@@ -467,6 +485,7 @@ class Config:
     attribution: AttributionConfig = AttributionConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     simulator: SimulatorConfig = SimulatorConfig()
+    publishing: PublishingConfig = PublishingConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     def __post_init__(self) -> None:

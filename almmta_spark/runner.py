@@ -21,6 +21,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from almmta_spark import __version__, config, java_home, spark_tables, storage, tables
 from almmta_spark.config import Config
+from almmta_spark.night_log import Claim, ClaimLost, Drafts
 from almmta_spark.tables import Table
 
 log = logging.getLogger("almmta")
@@ -34,21 +35,15 @@ _SPARK_DEFAULTS = {
 }
 
 
-def parse_args(description: str | None = None, with_nights: bool = False) -> argparse.Namespace:
-    """--conf FILE --ds DATE and --set key=value; nightly also takes --from/--to and --dry-run."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--conf", default="conf/local.yaml", metavar="FILE", help="YAML settings (default: %(default)s)"
-    )
-    parser.add_argument("--ds", metavar="DATE", required=not with_nights, help="the night, YYYY-MM-DD in UTC")
-    parser.add_argument(
+def parser(description: str | None = None, needs_night: bool = True) -> argparse.ArgumentParser:
+    """--conf FILE --ds DATE and --set key=value: what every job takes."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--conf", default="conf/local.yaml", metavar="FILE", help="YAML settings (default: %(default)s)")
+    made.add_argument("--ds", metavar="DATE", required=needs_night, help="the night, YYYY-MM-DD in UTC")
+    made.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="key=value", help="override any config key"
     )
-    if with_nights:
-        parser.add_argument("--from", dest="first", metavar="DATE", help="first night of several")
-        parser.add_argument("--to", dest="last", metavar="DATE", help="last night of several")
-        parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
-    return parser.parse_args()
+    return made
 
 
 def session(conf: Config, name: str) -> SparkSession:
@@ -79,6 +74,8 @@ class Night:
     conf: Config
     ds: str
     stage: str = ""
+    claim: Claim | None = None
+    """What the stage writes is its draft until the claim publishes it; without one each table is published alone."""
     inputs: dict[str, Any] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
@@ -86,7 +83,7 @@ class Night:
 
     def read(self, table: Table, hours_back: float = 0.0, hours_ahead: float = 0.0) -> DataFrame:
         self._remember(table, spark_tables.window_days(table, self.ds, hours_back, hours_ahead))
-        return spark_tables.read(self.spark, self.conf, table, self.ds, hours_back, hours_ahead)
+        return spark_tables.read(self.spark, self.conf, table, self.ds, hours_back, hours_ahead, self._drafts)
 
     def read_snapshot(self, table: Table, not_after_ds: str) -> DataFrame:
         self._remember(table, [spark_tables.snapshot_day(self.spark, self.conf, table, not_after_ds)])
@@ -113,7 +110,7 @@ class Night:
     def read_nights(self, table: Table, nights: Sequence[str]) -> DataFrame:
         """A table's published nights, with a column ds."""
         self._remember(table, nights)
-        return spark_tables.read_nights(self.spark, self.conf, table, nights)
+        return spark_tables.read_nights(self.spark, self.conf, table, nights, self._drafts)
 
     def has_input(self, table: Table, ds: str, hours_back: float = 0.0) -> bool:
         """Whether an input table has every day of a night's window."""
@@ -122,10 +119,18 @@ class Night:
         )
 
     def meta(self, table: Table) -> Mapping[str, Any]:
-        return spark_tables.meta(self.spark, self.conf, table, self.ds)
+        return spark_tables.meta(self.spark, self.conf, table, self.ds, self._drafts)
 
     def path(self, table: Table) -> str:
-        return spark_tables.path(self.spark, self.conf, table, self.ds)
+        return spark_tables.path(self.spark, self.conf, table, self.ds, self._drafts)
+
+    def published(self, table: Table, ds: str = "") -> spark_tables.Published | None:
+        """What readers of this run see of a table's night; None where it has none."""
+        return spark_tables.published(self.spark, self.conf, table, ds or self.ds, self._drafts)
+
+    @property
+    def _drafts(self) -> Drafts:
+        return {self.claim.ds: self.claim.draft} if self.claim else {}
 
     def write(
         self,
@@ -136,7 +141,7 @@ class Night:
         check: Callable[[], object] | None = None,
     ) -> spark_tables.Published:
         """check: asserts what must hold before the table is published."""
-        done = spark_tables.write(df, self.conf, table, self.ds, meta, options, check)
+        done = spark_tables.write(df, self.conf, table, self.ds, meta, options, check, self.claim)
         self.outputs[table.name] = {"rows": done.rows, "checksum": done.checksum, "version": done.version}
         log.info("  %-24s %12s rows", table.name, f"{done.rows:,}")
         return done
@@ -162,7 +167,7 @@ class Night:
             digest = spark_tables.fingerprint(self.spark, self.conf, table, days)
             self.inputs[table.name] = {"days": list(days), "fingerprint": digest}
             return
-        nights = {d: spark_tables.published(self.spark, self.conf, table, d) for d in days}
+        nights = {d: self.published(table, d) for d in days}
         there = {d: found for d, found in nights.items() if found}
         self.inputs[table.name] = {
             "days": sorted(there),
@@ -175,7 +180,20 @@ Stage = Callable[[Night], None]
 
 
 def run_stage(night: Night, stage: Stage) -> dict[str, Any]:
-    """Runs one stage, says so, and writes its manifest. Returns the manifest."""
+    """Runs one stage, says so, and writes its manifest. Returns the manifest.
+
+    Without a claim, the night is claimed for the stage, and the stage's tables are published together at its end.
+    """
+    if night.claim is not None:
+        return _run(night, stage)
+    with Claim(night.spark, night.conf, night.ds) as night.claim:
+        manifest = _run(night, stage)
+        night.claim.publish()
+    night.claim = None
+    return manifest
+
+
+def _run(night: Night, stage: Stage) -> dict[str, Any]:
     started = datetime.now(UTC)
     clock = time.monotonic()
     log.info("%s", night.stage)
@@ -211,12 +229,12 @@ def manifests(spark: SparkSession, conf: Config, ds: str) -> list[dict[str, Any]
 def main(stage_name: str, stage: Stage, description: str | None) -> None:
     """The body of a job that is one stage."""
     set_up_logging()
-    args = parse_args(description)
+    args = parser(description).parse_args()
     try:
         conf = config.load(args.conf, args.overrides)
         spark_tables.index_ts(args.ds)
         run_stage(Night(session(conf, stage_name), conf, args.ds, stage_name), stage)
-    except ValueError as error:
+    except (ValueError, ClaimLost) as error:
         fail(error)
 
 

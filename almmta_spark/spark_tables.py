@@ -1,7 +1,8 @@
 """Tables on storage: input days checked against their schema, output nights written beside and published at once.
 
-An input day is plain Parquet under <warehouse>/<table>/ds=D/. An output night is a folder version=V there, and the
-file _published.json, replaced in one atomic step, names the version that readers see (DESIGN guarantee 2).
+An input day is plain Parquet under <warehouse>/<table>/ds=D/. An output night is a folder version=V there with, once it
+is verified, a card version=V.json beside it; the night's log (night_log.py) names the versions that readers see, those
+of all its tables in one atomic step (DESIGN guarantee 2).
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import Any
@@ -20,19 +22,19 @@ from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from almmta_spark import storage, tables
+from almmta_spark import night_log, storage, tables
 from almmta_spark.config import Config
+from almmta_spark.night_log import NO_DRAFTS, Claim, Drafts
+from almmta_spark.storage import Spark
 from almmta_spark.tables import Table
 
-POINTER = "_published.json"
 _LOSSLESS = {("int", "bigint"), ("smallint", "bigint"), ("smallint", "int"), ("float", "double")}
 _LOW_BITS = 2**28 - 1  # of a row's hash, so that a sum over 10^10 rows stays within 64 bits
-_VERSIONS_KEPT = 2  # the one readers see, and the one a slow reader may still be on
 
 
 @dataclass(frozen=True)
 class Published:
-    """What _published.json says of a table's night."""
+    """The card of a version: what was verified when it was written."""
 
     table: str
     ds: str
@@ -71,14 +73,22 @@ def days_between(ds: str, hours_back: float, hours_ahead: float) -> list[str]:
 
 
 def read(
-    spark: SparkSession, conf: Config, table: Table, ds: str, hours_back: float = 0.0, hours_ahead: float = 0.0
+    spark: SparkSession,
+    conf: Config,
+    table: Table,
+    ds: str,
+    hours_back: float = 0.0,
+    hours_ahead: float = 0.0,
+    drafts: Drafts = NO_DRAFTS,
 ) -> DataFrame:
     """An output table's published night, or an input table's days that overlap the window, with a column ds.
+
+    drafts: versions that go before the published ones, here and below.
 
     Cost: the Parquet footers of one file a day to check the schema; the scan itself is lazy.
     """
     if table in tables.OUTPUTS:
-        return _frame(spark, table, [path(spark, conf, table, ds)], ds)
+        return _frame(spark, table, [path(spark, conf, table, ds, drafts)], ds)
     if table not in tables.INPUTS:
         return _read_days(spark, conf, table, [ds])
     return _read_days(spark, conf, table, window_days(table, ds, hours_back, hours_ahead))
@@ -89,9 +99,11 @@ def read_snapshot(spark: SparkSession, conf: Config, table: Table, not_after_ds:
     return _read_days(spark, conf, table, [snapshot_day(spark, conf, table, not_after_ds)])
 
 
-def read_nights(spark: SparkSession, conf: Config, table: Table, days: Sequence[str]) -> DataFrame:
+def read_nights(
+    spark: SparkSession, conf: Config, table: Table, days: Sequence[str], drafts: Drafts = NO_DRAFTS
+) -> DataFrame:
     """Published nights, with a string column ds."""
-    frames = [_frame(spark, table, [path(spark, conf, table, d)], d).withColumn("ds", F.lit(d)) for d in days]
+    frames = [_frame(spark, table, [path(spark, conf, table, d, drafts)], d).withColumn("ds", F.lit(d)) for d in days]
     return reduce(DataFrame.unionByName, frames)
 
 
@@ -100,12 +112,12 @@ def read_day(spark: SparkSession, conf: Config, table: Table, day: str) -> DataF
     return _read_days(spark, conf, table, [day])
 
 
-def input_days(spark: SparkSession, conf: Config, table: Table) -> list[str]:
+def input_days(spark: Spark, conf: Config, table: Table) -> list[str]:
     """Days an input table has, ascending."""
     return [n[3:] for n in storage.names(spark, folder(conf, table)) if n.startswith("ds=")]
 
 
-def fingerprint(spark: SparkSession, conf: Config, table: Table, days: Sequence[str]) -> str:
+def fingerprint(spark: Spark, conf: Config, table: Table, days: Sequence[str]) -> str:
     """SHA-256 of the names and sizes of an input table's files on those days."""
     files = [(day, storage.sizes(spark, folder(conf, table, day))) for day in days]
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()
@@ -116,7 +128,7 @@ def window_days(table: Table, ds: str, hours_back: float, hours_ahead: float) ->
     return days_between(ds, hours_back, hours_ahead or (0.0 if hours_back else 24.0))
 
 
-def snapshot_day(spark: SparkSession, conf: Config, table: Table, not_after_ds: str) -> str:
+def snapshot_day(spark: Spark, conf: Config, table: Table, not_after_ds: str) -> str:
     """Day of the newest snapshot whose ds is not after the given one."""
     days = [d for d in input_days(spark, conf, table) if d <= not_after_ds]
     if not days:
@@ -127,40 +139,57 @@ def snapshot_day(spark: SparkSession, conf: Config, table: Table, not_after_ds: 
     return days[-1]
 
 
-def exists(spark: SparkSession, conf: Config, table: Table, ds: str) -> bool:
+def exists(spark: Spark, conf: Config, table: Table, ds: str, drafts: Drafts = NO_DRAFTS) -> bool:
     """Whether the night (output) or the day (input) can be read."""
     if table in tables.OUTPUTS:
-        return published(spark, conf, table, ds) is not None
+        return published(spark, conf, table, ds, drafts) is not None
     return ds in input_days(spark, conf, table)
 
 
-def published(spark: SparkSession, conf: Config, table: Table, ds: str) -> Published | None:
+def published(spark: Spark, conf: Config, table: Table, ds: str, drafts: Drafts = NO_DRAFTS) -> Published | None:
     """What was published last for the night; None where nothing was."""
-    text = storage.read_text(spark, storage.join(folder(conf, table, ds), POINTER))
-    return None if text is None else Published(**json.loads(text))
+    drafted = drafts.get(ds, {}).get(table.name)
+    version = drafted or night_log.versions(spark, conf, ds).get(table.name)
+    return None if version is None else card(spark, conf, table, ds, version)
 
 
-def path(spark: SparkSession, conf: Config, table: Table, ds: str) -> str:
+def card(spark: Spark, conf: Config, table: Table, ds: str, version: str) -> Published:
+    """What was verified of a version, published or not. ValueError where it is not there."""
+    url = f"{_version_folder(conf, table, ds, version)}.json"
+    text = storage.read_text(spark, url)
+    if text is None:
+        raise ValueError(
+            f"table {table.name}: version {version} of ds={ds} must have its card {url}: run the night again"
+        )
+    return Published(**json.loads(text))
+
+
+def path(spark: Spark, conf: Config, table: Table, ds: str, drafts: Drafts = NO_DRAFTS) -> str:
     """Folder of the published version of a table's night."""
-    found = published(spark, conf, table, ds)
+    return _version_folder(conf, table, ds, _found(spark, conf, table, ds, drafts).version)
+
+
+def meta(spark: Spark, conf: Config, table: Table, ds: str, drafts: Drafts = NO_DRAFTS) -> Mapping[str, Any]:
+    """The small facts written with a table's night."""
+    return _found(spark, conf, table, ds, drafts).meta
+
+
+def _found(spark: Spark, conf: Config, table: Table, ds: str, drafts: Drafts) -> Published:
+    found = published(spark, conf, table, ds, drafts)
     if found is None:
         raise ValueError(
             f"table {table.name}: night ds={ds} has not been published in {conf.warehouse}: run the job that writes it"
         )
-    return storage.join(folder(conf, table, ds), f"version={found.version}")
-
-
-def meta(spark: SparkSession, conf: Config, table: Table, ds: str) -> Mapping[str, Any]:
-    """The small facts written with a table's night."""
-    path(spark, conf, table, ds)
-    found = published(spark, conf, table, ds)
-    assert found is not None
-    return found.meta
+    return found
 
 
 def folder(conf: Config, table: Table, ds: str | None = None) -> str:
     root = storage.join(conf.warehouse, table.name)
     return root if ds is None else storage.join(root, f"ds={ds}")
+
+
+def _version_folder(conf: Config, table: Table, ds: str, version: str) -> str:
+    return storage.join(folder(conf, table, ds), f"version={version}")
 
 
 def _read_days(spark: SparkSession, conf: Config, table: Table, days: Sequence[str]) -> DataFrame:
@@ -228,39 +257,69 @@ def write(
     meta: Mapping[str, Any] | None = None,
     options: Mapping[str, str] | None = None,
     check: Callable[[], object] | None = None,
+    claim: Claim | None = None,
 ) -> Published:
-    """Writes a table's night beside the published one, verifies it and publishes it in one atomic step.
+    """Writes a version of a table's night beside those that are there, verifies it and adds it to the claim's draft;
+    without a claim, claims the night for as long as it takes and publishes the table by itself.
 
-    Verified: every column declared and of its type, no null where none may be, the files read back to the row count and
-    checksum that were written, and whatever check, called once the files lie there, asserts. Cost: one write and one
-    scan of what was written; sums only on the driver.
+    Verified: every column declared and of its type, no null where none may be, the files read back to the schema, row
+    count and checksum that were written, and whatever check, called once the files lie there, asserts. Cost: one write
+    and one scan of what was written; sums only on the driver.
     """
     spark = df.sparkSession
-    root, version = folder(conf, table, ds), uuid.uuid4().hex[:12]
-    target = storage.join(root, f"version={version}")
+    with nullcontext(claim) if claim else Claim(spark, conf, ds) as held:
+        assert held.ds == ds, f"a claim of {held.ds} cannot write {ds}"
+        done = _write_version(df, conf, table, ds, meta or {}, options or {}, check)
+        held.draft[table.name] = done.version
+        if claim is None:
+            held.publish()
+    return done
+
+
+def _write_version(
+    df: DataFrame,
+    conf: Config,
+    table: Table,
+    ds: str,
+    meta: Mapping[str, Any],
+    options: Mapping[str, str],
+    check: Callable[[], object] | None,
+) -> Published:
+    spark, version = df.sparkSession, uuid.uuid4().hex[:12]
+    target = _version_folder(conf, table, ds, version)
     shaped = df.select(*[_checked(df.schema, table, c, ds) for c in table.columns])
     seen = Observation()
-    present = [F.count(c.name).alias(c.name) for c in table.columns if not c.nullable]
     try:
-        writer = shaped.observe(seen, *_count_and_checksum(table)).write.options(**(options or {}))
+        writer = shaped.observe(seen, *_count_and_checksum(table)).write.options(**options)
         writer.mode("errorifexists").parquet(target)
-        found = _frame(spark, table, [target], ds).agg(*_count_and_checksum(table), *present).first()
-        assert found is not None
-        back, written = found.asDict(), seen.get
-        rows, checksum = _rows_and_checksum(back)
-        if (rows, checksum) != _rows_and_checksum(written):
-            raise OSError(f"table {table.name}: wrote {written} but read back {back} from {target}: run again")
-        holes = {c.name: rows - back[c.name] for c in table.columns if not c.nullable and back[c.name] < rows}
-        assert not holes, f"table {table.name}: nulls where none may be: {holes}"
+        rows, checksum = _verified(spark, table, ds, target, seen.get)
         if check is not None:
             check()
     except BaseException:
         storage.delete(spark, target)
         raise
-    done = Published(table.name, ds, version, rows, checksum, dict(meta or {}))
-    storage.write_text(spark, storage.join(root, POINTER), json.dumps(done.__dict__, sort_keys=True))
-    _forget_old_versions(spark, root, version)
+    done = Published(table.name, ds, version, rows, checksum, dict(meta))
+    storage.write_text(spark, f"{target}.json", json.dumps(asdict(done), sort_keys=True))
     return done
+
+
+def _verified(spark: SparkSession, table: Table, ds: str, target: str, written: Mapping[str, Any]) -> tuple[int, str]:
+    """Row count and checksum of the files, which must be those of what was written, in the declared schema."""
+    there = spark.read.parquet(target).schema
+    shapes = {c.name: T._parse_datatype_string(c.type).simpleString() for c in table.columns}
+    found_shapes = {f.name: f.dataType.simpleString() for f in there}
+    if found_shapes != shapes:
+        raise OSError(f"table {table.name}: wrote {shapes} but read back {found_shapes} from {target}: run again")
+    present = [F.count(c.name).alias(c.name) for c in table.columns if not c.nullable]
+    found = _frame(spark, table, [target], ds).agg(*_count_and_checksum(table), *present).first()
+    assert found is not None
+    back = found.asDict()
+    rows, checksum = _rows_and_checksum(back)
+    if (rows, checksum) != _rows_and_checksum(written):
+        raise OSError(f"table {table.name}: wrote {written} but read back {back} from {target}: run again")
+    holes = {c.name: rows - back[c.name] for c in table.columns if not c.nullable and back[c.name] < rows}
+    assert not holes, f"table {table.name}: nulls where none may be: {holes}"
+    return rows, checksum
 
 
 def write_input(df: DataFrame, conf: Config, table: Table, ds: str) -> None:
@@ -282,14 +341,3 @@ def _count_and_checksum(table: Table) -> list[Column]:
 
 def _rows_and_checksum(found: Mapping[str, Any]) -> tuple[int, str]:
     return int(found["_rows"]), f"{(found['_xor'] or 0) % 2**64:016x}-{found['_sum'] or 0:x}"
-
-
-def _forget_old_versions(spark: SparkSession, root: str, current: str) -> None:
-    """Keeps the published version and the one before; the order of older ones does not matter, they go."""
-    kept_url = storage.join(root, "_previous.json")
-    previous = json.loads(storage.read_text(spark, kept_url) or "[]")
-    keep = [current, *[v for v in previous if v != current]][:_VERSIONS_KEPT]
-    for name in storage.names(spark, root):
-        if name.startswith("version=") and name.removeprefix("version=") not in keep:
-            storage.delete(spark, storage.join(root, name))
-    storage.write_text(spark, kept_url, json.dumps(keep))

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from fsspec.core import url_to_fs
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
-OBJECT_STORES = ("s3", "s3a", "gs", "abfs", "abfss", "wasbs", "oss", "cosn")
+Spark = SparkSession | None
+"""None does for local paths."""
+OBJECT_STORES = ("s3", "s3a", "gs", "abfs", "abfss", "wasbs", "oss", "cosn", "memory")
 
 
 def join(root: str, *parts: str) -> str:
@@ -27,18 +32,18 @@ def local_path(url: str) -> Path | None:
     return Path(parsed.path if parsed.scheme == "file" else url) if parsed.scheme in ("", "file") else None
 
 
-def read_text(spark: SparkSession, url: str) -> str | None:
+def read_text(spark: Spark, url: str) -> str | None:
     """The file's text; None where it does not exist."""
     found = read_bytes(spark, url)
     return None if found is None else found.decode()
 
 
-def write_text(spark: SparkSession, url: str, text: str) -> None:
+def write_text(spark: Spark, url: str, text: str) -> None:
     """Replaces the file in one atomic step, as write_bytes does."""
     write_bytes(spark, url, text.encode())
 
 
-def read_bytes(spark: SparkSession, url: str) -> bytes | None:
+def read_bytes(spark: Spark, url: str) -> bytes | None:
     """A small file's content; None where it does not exist."""
     path = local_path(url)
     if path is not None:
@@ -53,34 +58,73 @@ def read_bytes(spark: SparkSession, url: str) -> bytes | None:
         stream.close()
 
 
-def write_bytes(spark: SparkSession, url: str, content: bytes) -> None:
+def write_bytes(spark: Spark, url: str, content: bytes) -> None:
     """Replaces the file in one atomic step: rename on file systems, a single put on object stores."""
     path = local_path(url)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        with beside.open("wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
+        beside = Path(_beside(str(path)))
+        _write_through(beside, content)
         os.replace(beside, path)
         return
-    fs, target = _hadoop(spark, url)
+    if urlparse(url).scheme in OBJECT_STORES:
+        _write_hadoop(spark, url, content)
+        return
+    beside_url = _beside(url)
+    _write_hadoop(spark, beside_url, content)
+    _rename_hadoop(spark, beside_url, url, "OVERWRITE")
+
+
+def put_new(spark: Spark, url: str, content: bytes) -> bool:
+    """Creates the file with all its content in one atomic step; False, and nothing written, where it already exists.
+
+    Of several writers exactly one gets True: a hard link on local disks, a rename that does not overwrite on HDFS, a
+    conditional put (If-None-Match or the store's own) through fsspec on object stores.
+    """
+    path = local_path(url)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(_beside(str(path)))
+        try:
+            _write_through(beside, content)
+            os.link(beside, path)
+            return True
+        except FileExistsError:
+            return False
+        finally:
+            beside.unlink(missing_ok=True)
+    if urlparse(url).scheme in OBJECT_STORES:
+        filesystem, target = url_to_fs(url)
+        try:
+            filesystem.pipe_file(target, content, mode="create")
+            return True
+        except FileExistsError:
+            return False
+    beside_url = _beside(url)
+    _write_hadoop(spark, beside_url, content)
+    try:
+        _rename_hadoop(spark, beside_url, url, "NONE")
+        return True
+    except Py4JJavaError as error:
+        delete(spark, beside_url)
+        if "FileAlreadyExistsException" in str(error.java_exception):
+            return False
+        raise
+
+
+def _rename_hadoop(spark: Spark, source: str, target: str, how: str) -> None:
+    """One atomic rename of a file; how: OVERWRITE, or NONE to fail where the target exists."""
     jvm = _jvm(spark)
-    direct = urlparse(url).scheme in OBJECT_STORES
-    beside_url = url if direct else f"{url}.{os.getpid()}"
-    stream = fs.create(jvm.org.apache.hadoop.fs.Path(beside_url), True)
-    stream.write(bytearray(content))
-    stream.close()
-    if not direct:
-        rename = jvm.org.apache.hadoop.fs.Options.Rename
-        options = spark.sparkContext._gateway.new_array(rename, 1)  # type: ignore[union-attr]
-        options[0] = rename.OVERWRITE
-        context = jvm.org.apache.hadoop.fs.FileContext.getFileContext(target.toUri(), _hadoop_conf(spark))
-        context.rename(jvm.org.apache.hadoop.fs.Path(beside_url), target, options)
+    rename = jvm.org.apache.hadoop.fs.Options.Rename
+    assert spark is not None
+    options = spark.sparkContext._gateway.new_array(rename, 1)  # type: ignore[union-attr]
+    options[0] = getattr(rename, how)
+    to = jvm.org.apache.hadoop.fs.Path(target)
+    context = jvm.org.apache.hadoop.fs.FileContext.getFileContext(to.toUri(), _hadoop_conf(spark))
+    context.rename(jvm.org.apache.hadoop.fs.Path(source), to, options)
 
 
-def names(spark: SparkSession, url: str) -> list[str]:
+def names(spark: Spark, url: str) -> list[str]:
     """Names in a folder, sorted; empty where it does not exist."""
     path = local_path(url)
     if path is not None:
@@ -89,7 +133,7 @@ def names(spark: SparkSession, url: str) -> list[str]:
     return sorted(s.getPath().getName() for s in fs.listStatus(target)) if fs.exists(target) else []
 
 
-def sizes(spark: SparkSession, url: str) -> list[tuple[str, int]]:
+def sizes(spark: Spark, url: str) -> list[tuple[str, int]]:
     """(name, bytes) of the files in a folder, sorted; empty where it does not exist."""
     path = local_path(url)
     if path is not None:
@@ -99,9 +143,12 @@ def sizes(spark: SparkSession, url: str) -> list[tuple[str, int]]:
     return sorted((s.getPath().getName(), int(s.getLen())) for s in files)
 
 
-def delete(spark: SparkSession, url: str) -> None:
-    """Removes a folder and all in it; nothing happens where it does not exist."""
+def delete(spark: Spark, url: str) -> None:
+    """Removes a file, or a folder and all in it; nothing happens where it does not exist."""
     path = local_path(url)
+    if path is not None and path.is_file():
+        path.unlink(missing_ok=True)
+        return
     if path is not None:
         shutil.rmtree(path, ignore_errors=True)
         return
@@ -109,7 +156,7 @@ def delete(spark: SparkSession, url: str) -> None:
     fs.delete(target, True)
 
 
-def move(spark: SparkSession, source: str, target: str) -> None:
+def move(spark: Spark, source: str, target: str) -> None:
     """Renames a folder; the target must not exist."""
     path, to = local_path(source), local_path(target)
     if path is not None and to is not None:
@@ -120,14 +167,36 @@ def move(spark: SparkSession, source: str, target: str) -> None:
         raise OSError(f"could not rename {source} to {target}")
 
 
-def _jvm(spark: SparkSession) -> Any:
+def _beside(url: str) -> str:
+    """A hidden name in the same folder, nobody else's."""
+    folder, _, name = url.rpartition("/")
+    return f"{folder}/.{name}.{uuid.uuid4().hex[:12]}"
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    with path.open("wb") as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _write_hadoop(spark: Spark, url: str, content: bytes) -> None:
+    fs, target = _hadoop(spark, url)
+    stream = fs.create(target, True)
+    stream.write(bytearray(content))
+    stream.close()
+
+
+def _jvm(spark: Spark) -> Any:
+    assert spark is not None, "a remote URL needs a Spark session"
     return spark.sparkContext._jvm
 
 
-def _hadoop_conf(spark: SparkSession) -> Any:
+def _hadoop_conf(spark: Spark) -> Any:
+    assert spark is not None
     return spark.sparkContext._jsc.hadoopConfiguration()
 
 
-def _hadoop(spark: SparkSession, url: str) -> tuple[Any, Any]:
+def _hadoop(spark: Spark, url: str) -> tuple[Any, Any]:
     target = _jvm(spark).org.apache.hadoop.fs.Path(url)
     return target.getFileSystem(_hadoop_conf(spark)), target

@@ -14,7 +14,7 @@ import psutil
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from almmta_spark import runner, spark_tables, storage, tables, tracking
+from almmta_spark import night_log, runner, spark_tables, storage, tables, tracking
 from almmta_spark.config import Config
 
 
@@ -133,7 +133,8 @@ def _lines(conf: Config, night: Mapping[str, Any]) -> list[str]:
     if warnings:
         lines += ["", "Warnings"]
         lines += [f"  {d['name']} = {_number(d['value'])} ({d['verdict']}): {d['advice']}" for d in warnings]
-    lines += ["", f"Tables   {conf.warehouse}/<table>/ds={night['ds']}/ (version named in {spark_tables.POINTER})"]
+    log = night_log.folder(conf, night["ds"])
+    lines += ["", f"Tables   {conf.warehouse}/<table>/ds={night['ds']}/ (versions named in {log}/)"]
     if conf.report_file:
         lines.append(f"Report   {conf.report_file}")
     if night["mlflow"]:

@@ -14,11 +14,10 @@ Fingerprint = tuple[int, str]
 
 def fingerprints(warehouse: Path, ds: str) -> dict[str, Fingerprint]:
     """(rows, checksum over rows whatever their order) of every table published for the night."""
-    found = {}
-    for pointer in sorted(warehouse.glob(f"*/ds={ds}/_published.json")):
-        published = json.loads(pointer.read_text())
-        found[published["table"]] = (published["rows"], published["checksum"])
-    return found
+    newest = max((warehouse / "_nights" / f"ds={ds}").glob("*.json"), default=None)
+    versions = json.loads(newest.read_text())["current"]["tables"] if newest else {}
+    cards = {t: json.loads((warehouse / t / f"ds={ds}" / f"version={v}.json").read_text()) for t, v in versions.items()}
+    return {table: (card["rows"], card["checksum"]) for table, card in cards.items()}
 
 
 def differences(one: dict[str, Fingerprint], two: dict[str, Fingerprint]) -> list[str]:

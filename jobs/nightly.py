@@ -10,6 +10,7 @@ import argparse
 import sys
 
 from almmta_spark import config, runner, spark_tables, summary
+from almmta_spark.night_log import Claim, ClaimLost
 from jobs import (
     attribute,
     build_examples,
@@ -35,6 +36,14 @@ STAGES: dict[str, runner.Stage] = {
 }
 
 
+def parse_args() -> argparse.Namespace:
+    parser = runner.parser(__doc__, needs_night=False)
+    parser.add_argument("--from", dest="first", metavar="DATE", help="first night of several")
+    parser.add_argument("--to", dest="last", metavar="DATE", help="last night of several")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    return parser.parse_args()
+
+
 def nights(args: argparse.Namespace) -> list[str]:
     """The nights asked for, in order."""
     if bool(args.ds) == bool(args.first or args.last) or bool(args.first) != bool(args.last):
@@ -48,7 +57,7 @@ def nights(args: argparse.Namespace) -> list[str]:
 
 def main() -> None:
     runner.set_up_logging()
-    args = runner.parse_args(__doc__, with_nights=True)
+    args = parse_args()
     try:
         conf = config.load(args.conf, args.overrides)
         wanted = nights(args)
@@ -59,14 +68,14 @@ def main() -> None:
         done = []
         for ds in wanted:
             runner.log.info("night %s (%d of %d)", ds, wanted.index(ds) + 1, len(wanted))
-            with summary.peak_memory() as memory:
+            with summary.peak_memory() as memory, Claim(spark, conf, ds) as claim:
                 for name, stage in STAGES.items():
-                    runner.run_stage(runner.Night(spark, conf, ds, name), stage)
+                    runner.run_stage(runner.Night(spark, conf, ds, name, claim), stage)
             done.append(summary.collect(spark, conf, ds, memory))
             summary.write(spark, conf, done)
             summary.show(conf, done[-1])
         spark.stop()
-    except ValueError as error:
+    except (ValueError, ClaimLost) as error:
         runner.fail(error)
 
 

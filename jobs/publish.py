@@ -1,4 +1,6 @@
-"""The night in MLflow: parent run, a child run a stage, tables, figures, dataset, and the model as `candidate`.
+"""Makes the night's tables visible, all at once, and logs the night to MLflow.
+
+There: a parent run, a child run a stage, tables, figures, the dataset, and the model as `candidate`.
 
 Reads what the night left behind and nothing else, so it can be run again for a night whose tracking server was down.
 """
@@ -12,7 +14,7 @@ from typing import Any
 import pandas as pd
 from pyspark.sql import functions as F
 
-from almmta_spark import config, runner, spark_tables, storage, tables, tracking
+from almmta_spark import config, runner, storage, tables, tracking
 from almmta_spark.inference.attribution import read_model
 from almmta_spark.inference.udf import FittedModel
 from almmta_spark.tables import Table
@@ -25,12 +27,14 @@ AGGREGATED = (*tables.ROLLUPS, tables.GROUPED_UPLIFT, tables.AUUC_BY_BUCKET, tab
 def run(night: runner.Night) -> None:
     manifests = [m for m in runner.manifests(night.spark, night.conf, night.ds) if m["stage"] != "publish"]
     frames = {t.name: _small(night, t) for t in AGGREGATED}
-    tracker = Tracker.connect(night.conf)
-    attribution = spark_tables.published(night.spark, night.conf, tables.ATTRIBUTION, night.ds)
+    attribution = night.published(tables.ATTRIBUTION)
     if attribution is None:
         raise ValueError(f"table attribution: night ds={night.ds} is not published: run the stages before publish")
     model = read_model(night.spark, night.model_folder(night.conf.training.variants[0]))
     refuse_another_model(night, model)
+    if night.claim is not None:  # before anything that needs the tracking server, which may be down
+        night.claim.publish()
+    tracker = Tracker.connect(night.conf)
     tags = tracking.night_tags(night.conf, night.ds, manifests)
     with tracker.run(f"night {night.ds}", tags) as parent:
         settings = tracking.redacted(config.to_dict(night.conf))

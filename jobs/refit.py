@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 
 from almmta_spark import spark_tables, storage, tables
 from almmta_spark.config import Config
+from almmta_spark.example_spec import ExampleSpec
 from almmta_spark.inference.few import FewJourneys
 from almmta_spark.study.effects import Floats, Ints
 from almmta_spark.study.specs import Spec
@@ -44,20 +45,15 @@ class Fit:
 
 def fit(spark: SparkSession, home: str, fits: Sequence[Fit]) -> list[train.FitResult]:
     """Trains what has not been trained yet, all in one set of processes; the models lie under the folder home."""
-    requests = [
-        train.request(
-            spark,
-            one.examples,
-            one.ds,
-            one.spec.variant,
-            model=one.spec.model,
-            training=one.spec.training,
-            seed=one.seed,
-            output_dir=storage.join(home, re.sub(r"[^\w.=@-]", "_", one.name)),
-        )
-        for one in fits
-    ]
+    requests = [request(spark, one, storage.join(home, re.sub(r"[^\w.=@-]", "_", one.name))) for one in fits]
     return train.fit(spark, requests, fits[0].spec.training) if requests else []
+
+
+def request(spark: SparkSession, one: Fit, output_dir: str) -> train.FitRequest:
+    where = (spark, one.examples, tables.TRAINING_EXAMPLES, one.ds)
+    url, spec = spark_tables.path(*where), ExampleSpec.from_dict(spark_tables.meta(*where)["spec"])
+    chosen = one.spec
+    return train.FitRequest(url, spec, chosen.model, chosen.training, chosen.variant, one.seed, output_dir)
 
 
 @dataclass(frozen=True)

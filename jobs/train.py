@@ -8,8 +8,8 @@ from typing import Any
 from pyspark.ml.torch.distributor import TorchDistributor
 from pyspark.sql import SparkSession
 
-from almmta_spark import runner, spark_tables, tables
-from almmta_spark.config import Config, ModelConfig, TrainingConfig
+from almmta_spark import runner, tables
+from almmta_spark.config import TrainingConfig
 from almmta_spark.example_spec import ExampleSpec
 from almmta_spark.training import main as training
 from almmta_spark.training.request import FitRequest, FitResult
@@ -17,10 +17,12 @@ from almmta_spark.training.request import FitRequest, FitResult
 
 def run(night: runner.Night) -> None:
     night.read(tables.TRAINING_EXAMPLES)  # remembered in the manifest; the ranks read its files themselves
+    examples = night.path(tables.TRAINING_EXAMPLES)
+    spec = ExampleSpec.from_dict(night.meta(tables.TRAINING_EXAMPLES)["spec"])
     conf, history, metrics, placebos = night.conf, {}, {}, {}
     refuse_missing_slots(night.spark, conf.training.num_ranks, conf.training.local_mode)
     requests = [
-        request(night.spark, conf, night.ds, v, conf.model, conf.training, conf.seed, night.model_folder(v))
+        FitRequest(examples, spec, conf.model, conf.training, v, conf.seed, night.model_folder(v))
         for v in (*conf.training.variants, *conf.training.placebos)
     ]
     for result in fit(night.spark, requests, conf.training):
@@ -31,22 +33,6 @@ def run(night: runner.Night) -> None:
         metrics[result.variant] = {**result.metrics, "model_version": result.digest}
         runner.log.info("  %-24s model %s", result.variant, result.digest[:12])
     night.note(history=history, models=metrics, placebos=placebos)
-
-
-def request(
-    spark: SparkSession,
-    conf: Config,
-    ds: str,
-    variant: str,
-    model: ModelConfig,
-    training: TrainingConfig,
-    seed: int,
-    output_dir: str,
-) -> FitRequest:
-    """A fit of the night's published examples."""
-    spec = ExampleSpec.from_dict(spark_tables.meta(spark, conf, tables.TRAINING_EXAMPLES, ds)["spec"])
-    url = spark_tables.path(spark, conf, tables.TRAINING_EXAMPLES, ds)
-    return FitRequest(url, spec, model, training, variant, seed, output_dir)
 
 
 def fit(spark: SparkSession, requests: Sequence[FitRequest], conf: TrainingConfig) -> list[FitResult]:

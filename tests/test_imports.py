@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "almmta_spark"
 BASE = {"config", "tables", "example_spec"}  # plain Python, no Spark, no torch
-SPARK_BASE = {*BASE, "spark_tables", "storage"}
+SPARK_BASE = {*BASE, "spark_tables", "storage", "night_log"}
 DATA = {"logs", "journeys", "propensity", "pairs", "examples"}
 MEASURE = {"causal", "baselines", "evaluation"}
 
@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "example_spec": set(),
     "java_home": set(),
     "storage": set(),
-    "spark_tables": {*BASE, "storage"},
+    "night_log": {"config", "storage", "tables"},
+    "spark_tables": {*BASE, "storage", "night_log"},
     "runner": {*SPARK_BASE, "java_home"},
     "tracking": {*SPARK_BASE, "runner", "inference"},
     "summary": {*SPARK_BASE, "runner", "tracking"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import platform
@@ -74,9 +73,8 @@ def settings(work: str, name: str, size: int) -> Config:
 
 def training_table(conf: Config) -> tuple[str, ExampleSpec]:
     """(folder, spec) of the night's published training examples, without Spark."""
-    folder = Path(spark_tables.folder(conf, tables.TRAINING_EXAMPLES, DS))
-    found = json.loads((folder / spark_tables.POINTER).read_text())
-    return str(folder / f"version={found['version']}"), ExampleSpec.from_dict(found["meta"]["spec"])
+    where = (None, conf, tables.TRAINING_EXAMPLES, DS)
+    return spark_tables.path(*where), ExampleSpec.from_dict(spark_tables.meta(*where)["spec"])
 
 
 def seconds_of(action: Callable[[], object]) -> float:

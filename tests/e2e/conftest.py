@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from almmta_spark import config, runner, summary
+from almmta_spark.night_log import Claim
 from jobs import nightly, simulate
 
 DS = "2026-01-15"
@@ -19,8 +20,9 @@ def night(spark, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         runner.run_stage(runner.Night(spark, conf, DS, "simulate"), simulate.run)
-        for name, stage in nightly.STAGES.items():
-            runner.run_stage(runner.Night(spark, conf, DS, name), stage)
+        with Claim(spark, conf, DS) as claim:
+            for name, stage in nightly.STAGES.items():
+                runner.run_stage(runner.Night(spark, conf, DS, name, claim), stage)
         done = summary.collect(spark, conf, DS, {"peak_gb": 1.0})
         summary.write(spark, conf, [done])
         summary.show(conf, done)

@@ -7,9 +7,13 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from almmta_spark.config import Config
+from almmta_spark.night_log import Claim
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
@@ -69,10 +73,16 @@ def test_a_taken_port_is_said_and_nothing_is_left_running(tmp_path):
     assert not left
 
 
-def publish(warehouse: Path, table: str, rows: int, checksum: str) -> None:
-    pointer = warehouse / table / "ds=2026-01-15" / "_published.json"
-    pointer.parent.mkdir(parents=True)
-    pointer.write_text(json.dumps({"table": table, "rows": rows, "checksum": checksum}))
+def publish(warehouse: Path, checksums: dict[str, str]) -> None:
+    """A night's log and the cards of its tables, without files."""
+    conf = replace(Config(), warehouse=str(warehouse))
+    with Claim(None, conf, "2026-01-15") as claim:
+        for table, checksum in checksums.items():
+            card = warehouse / table / "ds=2026-01-15" / "version=v.json"
+            card.parent.mkdir(parents=True)
+            card.write_text(json.dumps({"table": table, "rows": 3, "checksum": checksum}))
+            claim.draft[table] = "v"
+        claim.publish()
 
 
 @pytest.mark.parametrize(
@@ -81,8 +91,7 @@ def publish(warehouse: Path, table: str, rows: int, checksum: str) -> None:
 )
 def test_two_warehouses_are_compared_table_by_table(tmp_path, checksum, status, said):
     for name, last in (("one", "7"), ("two", checksum)):
-        publish(tmp_path / name, "journeys", 3, "5")
-        publish(tmp_path / name, "attribution", 9, last)
+        publish(tmp_path / name, {"journeys": "5", "attribution": last})
     command = [sys.executable, DOCKER / "same_tables.py", tmp_path / "one", tmp_path / "two", "2026-01-15"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, said in done.stdout + done.stderr) == (status, True)

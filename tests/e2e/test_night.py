@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from almmta_spark import config, runner, spark_tables, tables
-from jobs import nightly
+from almmta_spark import config, night_log, runner, spark_tables, tables
+from jobs import build_pairs, nightly
 from tests.e2e.conftest import DS
 from tests.golden import walk
 
@@ -169,6 +171,33 @@ def test_a_rerun_gives_the_same_tables_to_the_last_bit(spark, night):
         runner.run_stage(runner.Night(spark, night, DS, name), nightly.STAGES[name])
     after = {t.name: spark_tables.published(spark, night, t, DS).checksum for t in tables.OUTPUTS}
     assert before == after
+
+
+KILLED_BEFORE_PUBLISHING = """
+import os
+from almmta_spark import night_log, runner
+from jobs import build_pairs
+night_log.Claim.publish = lambda claim: os._exit(9)
+runner.main("build_pairs", build_pairs.run, None)
+"""
+
+
+def test_a_run_killed_between_writing_and_publishing_leaves_the_night_as_it_was(spark, night, tmp_path):
+    shutil.copytree(night.warehouse, tmp_path / "warehouse")
+    conf = replace(night, warehouse=str(tmp_path / "warehouse"))
+    before = night_log.versions(spark, conf, DS)
+    pairs = spark_tables.read(spark, conf, tables.MATCHED_PAIRS, DS)
+    settings = ["--set", f"warehouse={conf.warehouse}", "--set", "pairs.match_quantile=0.2"]
+    command = [sys.executable, "-c", KILLED_BEFORE_PUBLISHING, "--conf", "conf/test.yaml", "--ds", DS, *settings]
+    assert subprocess.run(command, capture_output=True).returncode == 9
+    folder = Path(spark_tables.folder(conf, tables.MATCHED_PAIRS, DS))
+    versions = {p.name.removeprefix("version=") for p in folder.iterdir() if p.is_dir()}
+    assert night_log.versions(spark, conf, DS) == before and len(versions) == 2 and before["matched_pairs"] in versions
+    assert pairs.count() == spark_tables.published(spark, conf, tables.MATCHED_PAIRS, DS).rows
+
+    runner.run_stage(runner.Night(spark, conf, DS, "build_pairs"), build_pairs.run)  # takes over from the dead at once
+    after = {p.name.removeprefix("version=") for p in folder.iterdir() if p.is_dir()}
+    assert after == {before["matched_pairs"], night_log.versions(spark, conf, DS)["matched_pairs"]}
 
 
 @pytest.mark.slow

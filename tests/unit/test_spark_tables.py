@@ -1,6 +1,5 @@
 """Reading and publishing tables on storage."""
 
-import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 from chispa import assert_df_equality
 
-from almmta_spark import spark_tables, tables
+from almmta_spark import night_log, spark_tables, tables
 from almmta_spark.config import Config
 
 DS = "2026-01-15"
@@ -74,13 +73,42 @@ def test_a_failed_write_leaves_the_published_night_and_no_leftovers(spark, conf)
     assert len(versions) == 1
 
 
-def test_readers_follow_the_pointer_not_the_folder(spark, conf):
+def test_readers_follow_the_log_not_the_folder(spark, conf):
     done = spark_tables.write(rejected(spark, "a"), conf, tables.REJECTED_ROWS, DS)
     half = Path(spark_tables.folder(conf, tables.REJECTED_ROWS, DS)) / "version=half"
     rejected(spark, "x").write.parquet(str(half))
     assert spark_tables.read(spark, conf, tables.REJECTED_ROWS, DS).count() == 1
-    pointer = Path(spark_tables.folder(conf, tables.REJECTED_ROWS, DS)) / spark_tables.POINTER
-    assert json.loads(pointer.read_text())["version"] == done.version
+    assert night_log.versions(spark, conf, DS) == {"rejected_rows": done.version}
+
+
+def test_tables_written_under_a_claim_are_drafts_until_it_publishes_them_together(spark, conf):
+    spark_tables.write(rejected(spark, "old"), conf, tables.REJECTED_ROWS, DS)
+    with night_log.Claim(spark, conf, DS) as claim:
+        spark_tables.write(rejected(spark, "new"), conf, tables.REJECTED_ROWS, DS, claim=claim)
+        spark_tables.write(spark.createDataFrame([], tables.JOURNEYS.ddl), conf, tables.JOURNEYS, DS, claim=claim)
+        drafts = {DS: claim.draft}
+
+        def reasons(**seen):
+            return [r.reason for r in spark_tables.read(spark, conf, tables.REJECTED_ROWS, DS, **seen).collect()]
+
+        assert reasons() == ["old"] and reasons(drafts=drafts) == ["new"]
+        assert not spark_tables.exists(spark, conf, tables.JOURNEYS, DS)
+        claim.publish()
+        assert reasons() == ["new"] and spark_tables.exists(spark, conf, tables.JOURNEYS, DS)
+
+
+def test_files_that_do_not_read_back_as_declared_are_not_published(spark, conf, monkeypatch):
+    """A disk that swaps a file for another one between the write and the check."""
+    read = spark_tables._verified
+
+    def swapped(spark, table, ds, target, written):
+        rejected(spark, "swapped").selectExpr("source", "1 as reason", "row").write.mode("overwrite").parquet(target)
+        return read(spark, table, ds, target, written)
+
+    monkeypatch.setattr(spark_tables, "_verified", swapped)
+    with pytest.raises(OSError, match="table rejected_rows: wrote .* but read back .*'reason': 'int'.*: run again"):
+        spark_tables.write(rejected(spark, "a"), conf, tables.REJECTED_ROWS, DS)
+    assert not spark_tables.exists(spark, conf, tables.REJECTED_ROWS, DS)
 
 
 def test_a_null_where_none_may_be_is_not_published(spark, conf):

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 
 from almmta_spark import runner, spark_tables, storage, tables
 from almmta_spark.config import Config, ExamplesConfig, JourneysConfig
+from almmta_spark.night_log import Claim
 from jobs import build_examples
 from tests.nights import DS, items, journey, journeys, propensities, touch
 
@@ -22,12 +23,15 @@ def conf(tmp_path):
 
 
 def pooled(conf, ds, published):
-    """What a night finds that sees nothing but the pointers of the nights' tables."""
+    """What a night finds that sees nothing but the nights' logs and the cards of their tables."""
     for day, of_day in published.items():
-        for table in of_day:
-            said = spark_tables.Published(table.name, day, "v", 0, "", {})
-            url = storage.join(spark_tables.folder(conf, table, day), spark_tables.POINTER)
-            storage.write_text(None, url, json.dumps(said.__dict__))
+        with Claim(None, conf, day) as claim:
+            for table in of_day:
+                said = spark_tables.Published(table.name, day, "v", 0, "", {})
+                url = storage.join(spark_tables.folder(conf, table, day), "version=v.json")
+                storage.write_text(None, url, json.dumps(said.__dict__))
+                claim.draft[table.name] = "v"
+            claim.publish()
     night = runner.Night(None, conf, ds, "build_examples")
     return night.pooled_nights(*ORDER), night.notes
 

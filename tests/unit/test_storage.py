@@ -1,0 +1,46 @@
+"""Files that one writer alone creates, on each kind of storage."""
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from almmta_spark import storage
+
+
+def test_of_many_writers_one_creates_the_file_and_all_of_it(tmp_path):
+    for n in range(20):
+        path = tmp_path / "log" / f"{n}.json"
+        with ThreadPoolExecutor(8) as pool:
+            won = list(pool.map(lambda i, p=path: storage.put_new(None, str(p), b"%d" % i * 10_000), range(8)))
+        assert won.count(True) == 1 and path.read_bytes() == b"%d" % won.index(True) * 10_000
+    assert len(list((tmp_path / "log").iterdir())) == 20
+
+
+def test_object_stores_create_by_a_conditional_put():
+    url = f"memory://bucket/{uuid.uuid4().hex}/1.json"
+    assert [storage.put_new(None, url, content) for content in (b"first", b"second")] == [True, False]
+    assert storage.url_to_fs(url)[0].cat_file(storage.url_to_fs(url)[1]) == b"first"
+
+
+def test_hadoop_creates_by_a_rename_that_does_not_overwrite_and_replaces_by_one_that_does(spark, tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "local_path", lambda url: None)
+    url = f"file://{tmp_path}/1.json"
+    assert [storage.put_new(spark, url, content) for content in (b"first", b"second")] == [True, False]
+    assert storage.read_bytes(spark, url) == b"first" and storage.names(spark, str(tmp_path)) == ["1.json"]
+    storage.write_bytes(spark, url, b"third")
+    assert storage.read_bytes(spark, url) == b"third" and storage.names(spark, str(tmp_path)) == ["1.json"]
+    storage.delete(spark, url)
+    assert storage.read_text(spark, url) is None
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "nothing"])
+def test_a_file_or_a_folder_is_removed_and_nothing_is_no_error(tmp_path, what):
+    path = Path(tmp_path / "gone")
+    if what == "file":
+        path.write_text("x")
+    elif what == "folder":
+        (path / "deep").mkdir(parents=True)
+    storage.delete(None, str(path))
+    assert not path.exists()

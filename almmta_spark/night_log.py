@@ -203,7 +203,7 @@ class Claim:
         self._append(self._with_draft)
         editions = (self._entry.current, *self._entry.kept)
         named = {(table, v) for of in (self.draft, *(e.tables for e in editions)) for table, v in of.items()}
-        for url, version in written:
+        for url, version in sorted(written, key=lambda w: not w[0].endswith(".json")):  # whatever has a card is whole
             if version not in named:
                 storage.delete(self.spark, url)
         self._clear_entries()
@@ -267,7 +267,7 @@ class Claim:
         others = [replace(last.current, replaced=now.isoformat())] if last.current.number else []
         others += [edition for edition in last.kept if edition.number != current.number]
         young = now - timedelta(days=self.conf.publishing.keep_nights)
-        kept = [e for i, e in enumerate(others) if i == 0 or datetime.fromisoformat(e.replaced) >= young]
+        kept = [e for i, e in enumerate(others) if i == 0 or datetime.fromisoformat(e.replaced) > young]
         return replace(last, current=replace(current, replaced=""), kept=tuple(kept))
 
     def _with_draft(self, last: Entry) -> Entry:

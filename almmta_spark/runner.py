@@ -1,7 +1,6 @@
 """What every job shares: arguments, the Spark session, and a Night that reads, writes and remembers what it did.
 
-A stage's manifest (DESIGN guarantee 3) is what its Night remembers: inputs read, rows written, checksums, seconds, the
-config's digest and the code's version. It lies in <warehouse>/_manifests/ds=D/<stage>.json.
+A stage's manifest (manifest.py) is what its Night remembers.
 """
 
 from __future__ import annotations
@@ -19,9 +18,10 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from almmta_spark import __version__, config, java_home, spark_tables, storage, tables
+from almmta_spark import config, java_home, manifest, spark_tables, storage, tables
 from almmta_spark.config import Config
-from almmta_spark.night_log import Claim, ClaimLost, Drafts
+from almmta_spark.manifest import NO_MATTER, NOTHING, Place, manifests, traced
+from almmta_spark.night_log import Claim, ClaimLost
 from almmta_spark.tables import Table
 
 log = logging.getLogger("almmta")
@@ -68,10 +68,11 @@ def session(conf: Config, name: str) -> SparkSession:
 
 @dataclass
 class Night:
-    """One night, for one stage: reads and writes tables and remembers both."""
+    """One night, for one stage: reads and writes tables and remembers both, and which settings were read."""
 
     spark: SparkSession
     conf: Config
+    """The settings; reading one is remembered."""
     ds: str
     stage: str = ""
     claim: Claim | None = None
@@ -80,19 +81,41 @@ class Night:
     outputs: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     """Counts and warnings for the summary and MLflow: JSON-able, no ids."""
+    looked: dict[str, str] = field(default_factory=dict)
+    """What each look found (manifest.py)."""
+    made: dict[str, str] = field(default_factory=dict)
+    """Looks that find what the stage made."""
+
+    def __post_init__(self) -> None:
+        self._settings = self.conf
+        self.conf = traced(self.conf, self._saw)
+
+    def _saw(self, key: str) -> None:
+        if key.split(".")[0] not in NO_MATTER:
+            self.look("setting", key)
+
+    @property
+    def place(self) -> Place:
+        return Place(self.spark, self._settings, {self.claim.ds: self.claim.draft} if self.claim else {})
+
+    def look(self, *what: str) -> str:
+        """What there is now, remembered as found."""
+        found = self.place.find(" ".join(what))
+        return self.looked.setdefault(" ".join(what), found)
 
     def read(self, table: Table, hours_back: float = 0.0, hours_ahead: float = 0.0) -> DataFrame:
         self._remember(table, spark_tables.window_days(table, self.ds, hours_back, hours_ahead))
-        return spark_tables.read(self.spark, self.conf, table, self.ds, hours_back, hours_ahead, self._drafts)
+        return spark_tables.read(self.spark, self._settings, table, self.ds, hours_back, hours_ahead, self.place.drafts)
 
     def read_snapshot(self, table: Table, not_after_ds: str) -> DataFrame:
-        self._remember(table, [spark_tables.snapshot_day(self.spark, self.conf, table, not_after_ds)])
-        return spark_tables.read_snapshot(self.spark, self.conf, table, not_after_ds)
+        self.look("snapshot", table.name, not_after_ds)
+        self._remember(table, [spark_tables.snapshot_day(self.spark, self._settings, table, not_after_ds)])
+        return spark_tables.read_snapshot(self.spark, self._settings, table, not_after_ds)
 
     def read_day(self, table: Table, day: str) -> DataFrame:
         """One day of an input table, or of a table the simulator writes."""
         self._remember(table, [day])
-        return spark_tables.read_day(self.spark, self.conf, table, day)
+        return spark_tables.read_day(self.spark, self._settings, table, day)
 
     def pooled_nights(self, *pooled: Table) -> list[str]:
         """The nights to pool: of the newest pool_nights up to ds those for which every one of the tables is published.
@@ -101,7 +124,7 @@ class Night:
         nights are left out and why; ds itself never is, so that reading it says what it lacks.
         """
         days = [spark_tables.shift(self.ds, -n) for n in reversed(range(self.conf.pool_nights))]
-        lacks = {d: [t.name for t in pooled if not spark_tables.exists(self.spark, self.conf, t, d)] for d in days[:-1]}
+        lacks = {d: [t.name for t in pooled if self.published(t, d) is None] for d in days[:-1]}
         left_out = [f"{d} (without {', '.join(names)})" for d, names in lacks.items() if names]
         if left_out:
             self.note(nights_not_pooled=f"{'; '.join(left_out)}: run them again to have them pooled")
@@ -110,27 +133,37 @@ class Night:
     def read_nights(self, table: Table, nights: Sequence[str]) -> DataFrame:
         """A table's published nights, with a column ds."""
         self._remember(table, nights)
-        return spark_tables.read_nights(self.spark, self.conf, table, nights, self._drafts)
+        return spark_tables.read_nights(self.spark, self._settings, table, nights, self.place.drafts)
 
     def has_input(self, table: Table, ds: str, hours_back: float = 0.0) -> bool:
-        """Whether an input table has every day of a night's window."""
-        return set(spark_tables.window_days(table, ds, hours_back, 0.0)) <= set(
-            spark_tables.input_days(self.spark, self.conf, table)
-        )
+        """Whether an input table, or one that the simulator writes, has every day of a night's window."""
+        days = spark_tables.window_days(table, ds, hours_back, 0.0) if table in tables.INPUTS else [ds]
+        self.look("days", table.name, *days)
+        return set(days) <= set(spark_tables.input_days(self.spark, self._settings, table))
 
     def meta(self, table: Table) -> Mapping[str, Any]:
-        return spark_tables.meta(self.spark, self.conf, table, self.ds, self._drafts)
+        self.look("night", table.name, self.ds)
+        return spark_tables.meta(self.spark, self._settings, table, self.ds, self.place.drafts)
 
     def path(self, table: Table) -> str:
-        return spark_tables.path(self.spark, self.conf, table, self.ds, self._drafts)
+        self.look("night", table.name, self.ds)
+        return spark_tables.path(self.spark, self._settings, table, self.ds, self.place.drafts)
 
     def published(self, table: Table, ds: str = "") -> spark_tables.Published | None:
-        """What readers of this run see of a table's night; None where it has none."""
-        return spark_tables.published(self.spark, self.conf, table, ds or self.ds, self._drafts)
+        """What this run sees of a table's night; None where it has none."""
+        self.look("night", table.name, ds or self.ds)
+        return spark_tables.published(self.spark, self._settings, table, ds or self.ds, self.place.drafts)
 
-    @property
-    def _drafts(self) -> Drafts:
-        return {self.claim.ds: self.claim.draft} if self.claim else {}
+    def notes_of(self, stage: str) -> Mapping[str, Any]:
+        """What another stage of the night noted; empty where it has not run."""
+        self.look("notes", self.ds, stage)
+        found = manifest.read(self.spark, self._settings, self.ds, stage)
+        return found["notes"] if found else {}
+
+    def other_manifests(self) -> list[dict[str, Any]]:
+        """Of the night's other stages, in the order in which they ran."""
+        self.look("others", self.ds, self.stage)
+        return [m for m in manifests(self.spark, self._settings, self.ds) if m["stage"] != self.stage]
 
     def write(
         self,
@@ -141,17 +174,29 @@ class Night:
         check: Callable[[], object] | None = None,
     ) -> spark_tables.Published:
         """check: asserts what must hold before the table is published."""
-        done = spark_tables.write(df, self.conf, table, self.ds, meta, options, check, self.claim)
+        done = spark_tables.write(df, self._settings, table, self.ds, meta, options, check, self.claim)
         self.outputs[table.name] = {"rows": done.rows, "checksum": done.checksum, "version": done.version}
+        self.made[f"version {table.name} {self.ds} {done.version}"] = done.fingerprint
         log.info("  %-24s %12s rows", table.name, f"{done.rows:,}")
         return done
 
     def model_folder(self, variant: str = "") -> str:
-        root = storage.join(self.conf.warehouse, "_models", f"ds={self.ds}")
-        return storage.join(root, variant) if variant else root
+        """Where training leaves a model: to be written, and by trained_model to be read."""
+        return manifest.model_folder(self._settings, self.ds, variant)
+
+    def trained_model(self, variant: str) -> str:
+        """Folder of a model that the night has trained. ValueError where it has not."""
+        if self.look("model", self.ds, variant) == NOTHING:
+            raise ValueError(f"there is no model {variant} of ds={self.ds}: run the job train for this night first")
+        return self.model_folder(variant)
+
+    def has_trained(self, variant: str) -> None:
+        """Remembers a model as made by this stage."""
+        made = f"model {self.ds} {variant}"
+        self.made[made] = self.place.find(made)
 
     def figures_folder(self) -> str:
-        return storage.join(self.conf.warehouse, "_figures", f"ds={self.ds}")
+        return storage.join(self._settings.warehouse, "_figures", f"ds={self.ds}")
 
     def note(self, **facts: Any) -> None:
         """Facts for the summary, said now as well."""
@@ -162,9 +207,11 @@ class Night:
 
     def _remember(self, table: Table, days: Sequence[str]) -> None:
         """Input days by fingerprint, nights of output tables by what was published; together with earlier reads."""
+        if table not in tables.OUTPUTS:
+            self.look("days", table.name, *days)
         days = sorted({*days, *self.inputs.get(table.name, {"days": ()})["days"]})
         if table not in tables.OUTPUTS:
-            digest = spark_tables.fingerprint(self.spark, self.conf, table, days)
+            digest = spark_tables.fingerprint(self.spark, self._settings, table, days)
             self.inputs[table.name] = {"days": list(days), "fingerprint": digest}
             return
         nights = {d: self.published(table, d) for d in days}
@@ -186,20 +233,24 @@ def run_stage(night: Night, stage: Stage) -> dict[str, Any]:
     """
     if night.claim is not None:
         return _run(night, stage)
-    with Claim(night.spark, night.conf, night.ds) as night.claim:
-        manifest = _run(night, stage)
+    with Claim(night.spark, night.place.conf, night.ds) as night.claim:
+        done = _run(night, stage)
         night.claim.publish()
     night.claim = None
-    return manifest
+    return done
 
 
 def _run(night: Night, stage: Stage) -> dict[str, Any]:
+    conf = night.place.conf
+    url = manifest.url(conf, night.ds, night.stage)
+    storage.delete(night.spark, url)  # whatever is left half done from here on is done again
     started = datetime.now(UTC)
     clock = time.monotonic()
     log.info("%s", night.stage)
+    night.look("code")
     stage(night)
     seconds = time.monotonic() - clock
-    manifest = {
+    done = {
         "stage": night.stage,
         "ds": night.ds,
         "started": started.isoformat(),
@@ -207,23 +258,36 @@ def _run(night: Night, stage: Stage) -> dict[str, Any]:
         "inputs": night.inputs,
         "outputs": night.outputs,
         "notes": night.notes,
-        "config_sha": config.digest(night.conf),
-        "code_version": __version__,
+        "looked": night.looked,
+        "made": night.made,
+        "config_sha": config.digest(conf),
+        "code_version": manifest.code_version(),
     }
-    storage.write_text(night.spark, manifest_url(night.conf, night.ds, night.stage), json.dumps(manifest, indent=1))
+    storage.write_text(night.spark, url, json.dumps(done, indent=1))
     log.info("  done in %.1f s", seconds)
-    return manifest
+    return done
 
 
-def manifest_url(conf: Config, ds: str, stage: str) -> str:
-    return storage.join(conf.warehouse, "_manifests", f"ds={ds}", f"{stage}.json")
+def run_if_changed(night: Night, stage: Stage) -> bool:
+    """Runs a stage of a claimed night, unless it would make again what it made last: its tables then join the draft.
+
+    Says which it was. Returns whether it ran.
+    """
+    assert night.claim is not None
+    found = manifest.read(night.spark, night.place.conf, night.ds, night.stage)
+    why = manifest.verdict(found, night.place)
+    if found is not None and not why:
+        night.claim.draft.update(manifest.made_by(found))
+        log.info("%s: unchanged, skipped", night.stage)
+        return False
+    log.info("%s: %s", night.stage, why)
+    run_stage(night, stage)
+    return True
 
 
-def manifests(spark: SparkSession, conf: Config, ds: str) -> list[dict[str, Any]]:
-    """The night's manifests in the order in which the stages ran."""
-    folder = storage.join(conf.warehouse, "_manifests", f"ds={ds}")
-    texts = [storage.read_text(spark, storage.join(folder, n)) for n in storage.names(spark, folder) if n[0] != "."]
-    return sorted((json.loads(t) for t in texts if t), key=lambda m: str(m["started"]))
+def storage_session(conf: Config, name: str) -> SparkSession | None:
+    """For jobs that only look at small files: a session where the warehouse is not on this machine's disks."""
+    return None if storage.local_path(conf.warehouse) else session(conf, name)
 
 
 def main(stage_name: str, stage: Stage, description: str | None) -> None:

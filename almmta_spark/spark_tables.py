@@ -44,6 +44,11 @@ class Published:
     """Exclusive or, and a sum, of xxhash64 over rows: independent of their order."""
     meta: Mapping[str, Any]
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what it says of the rows: equal for equal nights, whenever and wherever they were written."""
+        return hashlib.sha256(json.dumps([self.rows, self.checksum, self.meta], sort_keys=True).encode()).hexdigest()
+
 
 def index_ts(ds: str) -> datetime:
     """ds 00:00 UTC. ValueError unless ds is the one way to write its date, since it names folders and is compared."""
@@ -118,8 +123,12 @@ def input_days(spark: Spark, conf: Config, table: Table) -> list[str]:
 
 
 def fingerprint(spark: Spark, conf: Config, table: Table, days: Sequence[str]) -> str:
-    """SHA-256 of the names and sizes of an input table's files on those days."""
-    files = [(day, storage.sizes(spark, folder(conf, table, day))) for day in days]
+    """SHA-256 of the names, sizes and times of an input table's files on those days; a missing day is not an empty one.
+
+    Cost: a listing of the table and one of each day.
+    """
+    there = set(input_days(spark, conf, table))
+    files = [(day, storage.files(spark, folder(conf, table, day)) if day in there else None) for day in days]
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
@@ -153,15 +162,10 @@ def published(spark: Spark, conf: Config, table: Table, ds: str, drafts: Drafts 
     return None if version is None else card(spark, conf, table, ds, version)
 
 
-def card(spark: Spark, conf: Config, table: Table, ds: str, version: str) -> Published:
-    """What was verified of a version, published or not. ValueError where it is not there."""
-    url = f"{_version_folder(conf, table, ds, version)}.json"
-    text = storage.read_text(spark, url)
-    if text is None:
-        raise ValueError(
-            f"table {table.name}: version {version} of ds={ds} must have its card {url}: run the night again"
-        )
-    return Published(**json.loads(text))
+def card(spark: Spark, conf: Config, table: Table, ds: str, version: str) -> Published | None:
+    """What was verified of a version, published or not; None where it is not there or not whole."""
+    text = storage.read_text(spark, f"{_version_folder(conf, table, ds, version)}.json")
+    return None if text is None else Published(**json.loads(text))
 
 
 def path(spark: Spark, conf: Config, table: Table, ds: str, drafts: Drafts = NO_DRAFTS) -> str:

@@ -133,14 +133,15 @@ def names(spark: Spark, url: str) -> list[str]:
     return sorted(s.getPath().getName() for s in fs.listStatus(target)) if fs.exists(target) else []
 
 
-def sizes(spark: Spark, url: str) -> list[tuple[str, int]]:
-    """(name, bytes) of the files in a folder, sorted; empty where it does not exist."""
+def files(spark: Spark, url: str) -> list[tuple[str, int, int]]:
+    """(name, bytes, milliseconds since 1970 of its last change) of the files in a folder, sorted; empty without one."""
     path = local_path(url)
     if path is not None:
-        return sorted((p.name, p.stat().st_size) for p in path.iterdir() if p.is_file()) if path.is_dir() else []
+        found = [(p.name, p.stat()) for p in path.iterdir() if p.is_file()] if path.is_dir() else []
+        return sorted((name, stat.st_size, stat.st_mtime_ns // 1_000_000) for name, stat in found)
     fs, target = _hadoop(spark, url)
-    files = [s for s in fs.listStatus(target) if s.isFile()] if fs.exists(target) else []
-    return sorted((s.getPath().getName(), int(s.getLen())) for s in files)
+    there = [s for s in fs.listStatus(target) if s.isFile()] if fs.exists(target) else []
+    return sorted((s.getPath().getName(), int(s.getLen()), int(s.getModificationTime())) for s in there)
 
 
 def delete(spark: Spark, url: str) -> None:

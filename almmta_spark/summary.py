@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,13 @@ def _tree_bytes() -> int:
 _AGAINST_TRUTH = ("within_journey_spearman", "relative_rmse", "magnitude_ratio", "calibration_slope")
 
 
-def collect(spark: SparkSession, conf: Config, ds: str, memory: Mapping[str, float]) -> dict[str, Any]:
-    """The night as one JSON-able dictionary: stages, counts, truth metrics, AUUC per bucket, MLflow run."""
+def collect(
+    spark: SparkSession, conf: Config, ds: str, memory: Mapping[str, float], skipped: Collection[str] = ()
+) -> dict[str, Any]:
+    """The night as one JSON-able dictionary: stages, counts, truth metrics, AUUC per bucket, MLflow run.
+
+    skipped: stages of which this run made use as an earlier one had left them.
+    """
     manifests = runner.manifests(spark, conf, ds)
     notes: dict[str, Any] = {}
     for manifest in manifests:
@@ -60,6 +65,7 @@ def collect(spark: SparkSession, conf: Config, ds: str, memory: Mapping[str, flo
         {
             "stage": m["stage"],
             "seconds": m["seconds"],
+            "skipped": m["stage"] in skipped,
             "rows_in": {name: i["rows"] for name, i in m["inputs"].items() if "rows" in i},
             "rows_out": {name: o["rows"] for name, o in m["outputs"].items()},
         }
@@ -72,7 +78,7 @@ def collect(spark: SparkSession, conf: Config, ds: str, memory: Mapping[str, flo
         "ds": ds,
         "env": conf.env,
         "world": conf.simulator.world if spark_tables.exists(spark, conf, tables.TRUTH_ATTRIBUTION, ds) else None,
-        "seconds": round(sum(m["seconds"] for m in manifests), 1),
+        "seconds": round(sum(s["seconds"] for s in stages if not s["skipped"]), 1),
         "peak_memory_gb": round(memory.get("peak_gb", 0.0), 2),
         "stages": stages,
         "journeys": journeys[0],
@@ -110,7 +116,8 @@ def _lines(conf: Config, night: Mapping[str, Any]) -> list[str]:
     lines = ["", f"Night {night['ds']}: {night['seconds']:.0f} s, peak memory {night['peak_memory_gb']:.1f} GB", ""]
     for stage in night["stages"]:
         out = ", ".join(f"{name} {rows:,}" for name, rows in stage["rows_out"].items())
-        lines.append(f"  {stage['stage']:<16}{stage['seconds']:>7.1f} s  {out}")
+        took = "  skipped" if stage["skipped"] else f"{stage['seconds']:>7.1f} s"
+        lines.append(f"  {stage['stage']:<16}{took}  {out}")
     if night["accounting"]:
         lines += ["", "Rows in, and where they went"]
         lines += _table(pd.DataFrame([{"table": t, **counts} for t, counts in night["accounting"].items()]))

@@ -7,7 +7,7 @@ from functools import reduce
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from almmta_spark import runner, spark_tables, tables
+from almmta_spark import runner, tables
 from almmta_spark.baselines import attribution as baselines
 from almmta_spark.baselines.paths import training_paths
 from almmta_spark.causal.calibration import SUFFIX
@@ -30,7 +30,7 @@ def run(night: runner.Night) -> None:
     journeys, propensities = night.read(tables.JOURNEYS), night.read(tables.PROPENSITIES)
     items = night.read(tables.ITEM_CLUSTERS)
     drawn = randomised_journeys(night)
-    models = [inference.read_model(night.spark, night.model_folder(v)) for v in night.conf.training.variants]
+    models = [inference.read_model(night.spark, night.trained_model(v)) for v in night.conf.training.variants]
     scored = inference.score(journeys, propensities, items, models, conf, level).persist()
     rows, scores = [inference.attribution_rows(scored)], [inference.journey_scores(scored)]
     rows += calibrated(night, scored.where(F.col("method") == models[0].variant), models[0])
@@ -58,7 +58,7 @@ def calibrated(night: runner.Night, scored: DataFrame, model: FittedModel) -> li
 
 def randomised_journeys(night: runner.Night) -> DataFrame | None:
     """Journeys of the simulator's uniformly drawn sequences, built as logged ones are; None where it drew none."""
-    if not spark_tables.exists(night.spark, night.conf, tables.RANDOMISED_EXPOSURES, night.ds):
+    if not night.has_input(tables.RANDOMISED_EXPOSURES, night.ds):
         return None
     ingested = IngestSummary.from_dict(night.meta(tables.EVENTS))
     users = accepted_users(night.read_snapshot(tables.USERS, users_not_after(night)), ingested)

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from pyspark.sql import DataFrame
 
-from almmta_spark import runner, spark_tables, storage, tables
+from almmta_spark import runner, storage, tables
 from almmta_spark.evaluation import stage
 from almmta_spark.tables import Table
 from jobs.experiment import POOLED, experiment
@@ -20,12 +20,11 @@ def run(night: runner.Night) -> None:
     attribution = night.read(tables.ATTRIBUTION)
     for table, rows in stage.rollups(attribution, night.conf):
         night.write(rows, table)
-    manifests = {m["stage"]: m for m in runner.manifests(night.spark, night.conf, night.ds)}
-    trained = manifests.get("train", {}).get("notes", {})
+    trained = night.notes_of("train")
     found = stage.evaluate(
         inputs(night),
         night.conf,
-        row_counts=_row_counts(manifests.get("ingest", {})),
+        row_counts=_row_counts(night.notes_of("ingest")),
         history=trained.get("history", {}),
         claims=_claims(trained),
     )
@@ -64,7 +63,7 @@ def inputs(night: runner.Night) -> stage.Inputs:
 
 def _truth(night: runner.Night, table: Table, nights: list[str]) -> DataFrame | None:
     """The simulator's truth, where every night has it."""
-    if not all(spark_tables.exists(night.spark, night.conf, table, d) for d in nights):
+    if not all(night.has_input(table, d) for d in nights):
         return None
     return reduce(DataFrame.unionByName, [night.read_day(table, d) for d in nights])
 
@@ -76,9 +75,9 @@ def _claims(trained: Mapping[str, Any]) -> dict[str, float]:
     return {model: metrics[name] for model, metrics in models if name in metrics}
 
 
-def _row_counts(ingest: dict[str, Any]) -> dict[str, tuple[int, int]]:
+def _row_counts(ingested: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     """(rejected, all) rows of each input table, as ingest counted them."""
-    counts = ingest.get("notes", {}).get("rows", {})
+    counts = ingested.get("rows", {})
     return {name: (c["rejected"], c["rows_in"]) for name, c in counts.items()}
 
 

@@ -1,5 +1,8 @@
 """The whole night: ingest, journeys, propensity, pairs, examples, train, attribute, evaluate, publish.
 
+Stages that would make again what they made last are skipped; nights run in order. The plan is printed first, and with
+--dry-run nothing else is done.
+
 spark-submit jobs/nightly.py --conf conf/prod.yaml --ds 2026-01-31
 spark-submit jobs/nightly.py --conf conf/prod.yaml --from 2026-01-01 --to 2026-01-31
 """
@@ -9,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from almmta_spark import config, runner, spark_tables, summary
+from almmta_spark import config, manifest, runner, spark_tables, summary
 from almmta_spark.night_log import Claim, ClaimLost
 from jobs import (
     attribute,
@@ -55,13 +58,21 @@ def nights(args: argparse.Namespace) -> list[str]:
     return [spark_tables.shift(first, n) for n in range(num_days)]
 
 
+def show_plan(conf: config.Config, wanted: list[str]) -> None:
+    """Prints what will be done, as far as it can be told before anything runs."""
+    spark = runner.storage_session(conf, "nightly")
+    print(f"{len(wanted)} night(s), {wanted[0]} to {wanted[-1]}: {' > '.join(STAGES)}", file=sys.stderr)
+    for ds, stage, what in manifest.plan(spark, conf, wanted, list(STAGES)):
+        print(f"  {ds}  {stage:<16}{what}", file=sys.stderr)
+
+
 def main() -> None:
     runner.set_up_logging()
     args = parse_args()
     try:
         conf = config.load(args.conf, args.overrides)
         wanted = nights(args)
-        print(f"{len(wanted)} night(s), {wanted[0]} to {wanted[-1]}: {' > '.join(STAGES)}", file=sys.stderr)
+        show_plan(conf, wanted)
         if args.dry_run:
             return
         spark = runner.session(conf, "nightly")
@@ -69,9 +80,10 @@ def main() -> None:
         for ds in wanted:
             runner.log.info("night %s (%d of %d)", ds, wanted.index(ds) + 1, len(wanted))
             with summary.peak_memory() as memory, Claim(spark, conf, ds) as claim:
-                for name, stage in STAGES.items():
-                    runner.run_stage(runner.Night(spark, conf, ds, name, claim), stage)
-            done.append(summary.collect(spark, conf, ds, memory))
+                of_stages = [runner.Night(spark, conf, ds, name, claim) for name in STAGES]
+                skipped = [n.stage for n in of_stages if not runner.run_if_changed(n, STAGES[n.stage])]
+                claim.publish()  # where publish was skipped too, what was rolled back comes back
+            done.append(summary.collect(spark, conf, ds, memory, skipped))
             summary.write(spark, conf, done)
             summary.show(conf, done[-1])
         spark.stop()

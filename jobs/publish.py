@@ -25,12 +25,12 @@ AGGREGATED = (*tables.ROLLUPS, tables.GROUPED_UPLIFT, tables.AUUC_BY_BUCKET, tab
 
 
 def run(night: runner.Night) -> None:
-    manifests = [m for m in runner.manifests(night.spark, night.conf, night.ds) if m["stage"] != "publish"]
+    manifests = night.other_manifests()
     frames = {t.name: _small(night, t) for t in AGGREGATED}
     attribution = night.published(tables.ATTRIBUTION)
     if attribution is None:
         raise ValueError(f"table attribution: night ds={night.ds} is not published: run the stages before publish")
-    model = read_model(night.spark, night.model_folder(night.conf.training.variants[0]))
+    model = read_model(night.spark, night.trained_model(night.conf.training.variants[0]))
     refuse_another_model(night, model)
     if night.claim is not None:  # before anything that needs the tracking server, which may be down
         night.claim.publish()

@@ -9,7 +9,7 @@ It holds until the night is run again. Models, figures and MLflow stay as they a
 
 from __future__ import annotations
 
-from almmta_spark import config, night_log, runner, spark_tables, storage, tables
+from almmta_spark import config, night_log, runner, spark_tables, tables
 from almmta_spark.night_log import Claim, ClaimLost
 
 
@@ -24,7 +24,7 @@ def main() -> None:
     try:
         conf = config.load(args.conf, args.overrides)
         spark_tables.index_ts(args.ds)
-        spark = runner.session(conf, "rollback") if storage.local_path(conf.warehouse) is None else None
+        spark = runner.storage_session(conf, "rollback")
         with Claim(spark, conf, args.ds) as claim:
             claim.roll_back(args.table, args.to)
         show(night_log.latest(spark, conf, args.ds))

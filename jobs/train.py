@@ -26,6 +26,7 @@ def run(night: runner.Night) -> None:
         for v in (*conf.training.variants, *conf.training.placebos)
     ]
     for result in fit(night.spark, requests, conf.training):
+        night.has_trained(result.variant)
         if result.variant in conf.training.placebos:
             placebos[result.variant] = result.metrics
             continue

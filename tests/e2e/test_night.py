@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from almmta_spark import config, night_log, runner, spark_tables, tables
+from almmta_spark import config, manifest, night_log, runner, spark_tables, tables
+from almmta_spark.night_log import Claim
 from jobs import build_pairs, nightly
 from tests.e2e.conftest import DS
 from tests.golden import walk
@@ -160,6 +161,74 @@ def test_the_readme_shows_the_walk():
     assert all((walk.FOLDER / name).read_text() in readme for name in FILES)
 
 
+# ---- the same night again --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copied(night, tmp_path):
+    """The night in a warehouse of its own."""
+    shutil.copytree(night.warehouse, tmp_path / "warehouse")
+    return replace(night, warehouse=str(tmp_path / "warehouse"))
+
+
+def run_again(spark, conf, stages):
+    """The stages that did not skip, and why train and attribute would not."""
+    with Claim(spark, conf, DS) as claim:
+        nights = [runner.Night(spark, conf, DS, name, claim) for name in stages]
+        ran = [n.stage for n in nights if runner.run_if_changed(n, nightly.STAGES[n.stage])]
+        why = {s: manifest.verdict(manifest.read(spark, conf, DS, s), nights[0].place) for s in ("train", "attribute")}
+        claim.publish()
+    return ran, why
+
+
+BUT_PUBLISH = [s for s in nightly.STAGES if s != "publish"]
+STAGES_THAT_READ = {
+    "ingest.broadcast_rows": {"ingest", "fit_propensity", "attribute", "evaluate"},
+    "journeys.max_touchpoints": {"build_journeys", "build_examples"},
+    "propensity.l2": {"fit_propensity"},
+    "pairs.match_quantile": {"build_pairs"},
+    "training.epochs": {"train"},
+    "model.quadrature_nodes": {"train"},
+    "attribution.half_life_hours": {"attribute"},
+    "evaluation.min_group_rows": {"evaluate"},
+}
+
+
+def test_stages_remember_the_settings_that_they_read_and_no_others(spark, night):
+    looked = {s: set(manifest.read(spark, night, DS, s)["looked"]) for s in BUT_PUBLISH}
+    for key, stages in STAGES_THAT_READ.items():
+        found = {stage for stage, looks in looked.items() if f"setting {key}" in looks}
+        assert found - {"attribute"} == stages - {"attribute"} and found >= stages, key
+
+
+def test_a_rerun_skips_every_stage_and_changes_nothing(spark, copied):
+    before = night_log.versions(spark, copied, DS)
+    assert run_again(spark, copied, nightly.STAGES) == ([], {"train": "", "attribute": ""})
+    assert night_log.versions(spark, copied, DS) == before
+
+
+def test_a_changed_setting_reruns_the_stage_that_read_it(spark, copied):
+    other = replace(copied, evaluation=replace(copied.evaluation, min_group_rows=20))
+    before = night_log.versions(spark, copied, DS)
+    assert run_again(spark, other, BUT_PUBLISH)[0] == ["evaluate"]
+    after = night_log.versions(spark, copied, DS)
+    assert {t for t in before if before[t] != after[t]} == {
+        *(t.name for t in tables.ROLLUPS),
+        *("grouped_uplift", "auuc_by_bucket", "truth_metrics", "diagnostics"),
+    }
+
+
+def test_a_late_duplicate_reruns_what_reads_events_and_no_training_since_journeys_stay_the_same(spark, copied):
+    day = spark_tables.folder(copied, tables.EXPOSURES, "2026-01-14")
+    spark.read.parquet(day).limit(1).write.mode("append").parquet(day)
+    before = spark_tables.published(spark, copied, tables.JOURNEYS, DS)
+    ran, why = run_again(spark, copied, BUT_PUBLISH[: BUT_PUBLISH.index("train")])
+    assert ran == ["ingest", "build_journeys", "fit_propensity", "build_examples"]
+    assert why == {"train": "", "attribute": "changed: events of 2026-01-15"}
+    after = spark_tables.published(spark, copied, tables.JOURNEYS, DS)
+    assert (before.checksum, before.rows) == (after.checksum, after.rows) and before.version != after.version
+
+
 # ---- other ways to the same night ------------------------------------------------------------------------------------
 
 
@@ -182,22 +251,26 @@ runner.main("build_pairs", build_pairs.run, None)
 """
 
 
-def test_a_run_killed_between_writing_and_publishing_leaves_the_night_as_it_was(spark, night, tmp_path):
-    shutil.copytree(night.warehouse, tmp_path / "warehouse")
-    conf = replace(night, warehouse=str(tmp_path / "warehouse"))
-    before = night_log.versions(spark, conf, DS)
-    pairs = spark_tables.read(spark, conf, tables.MATCHED_PAIRS, DS)
-    settings = ["--set", f"warehouse={conf.warehouse}", "--set", "pairs.match_quantile=0.2"]
+def test_a_run_killed_between_writing_and_publishing_leaves_the_night_as_it_was(spark, copied):
+    folder = Path(spark_tables.folder(copied, tables.MATCHED_PAIRS, DS))
+
+    def versions():
+        return {p.name.removeprefix("version=") for p in folder.iterdir() if p.is_dir()}
+
+    seen, there = night_log.versions(spark, copied, DS), versions()
+    pairs = spark_tables.read(spark, copied, tables.MATCHED_PAIRS, DS)
+    settings = ["--set", f"warehouse={copied.warehouse}", "--set", "pairs.match_quantile=0.2"]
     command = [sys.executable, "-c", KILLED_BEFORE_PUBLISHING, "--conf", "conf/test.yaml", "--ds", DS, *settings]
     assert subprocess.run(command, capture_output=True).returncode == 9
-    folder = Path(spark_tables.folder(conf, tables.MATCHED_PAIRS, DS))
-    versions = {p.name.removeprefix("version=") for p in folder.iterdir() if p.is_dir()}
-    assert night_log.versions(spark, conf, DS) == before and len(versions) == 2 and before["matched_pairs"] in versions
-    assert pairs.count() == spark_tables.published(spark, conf, tables.MATCHED_PAIRS, DS).rows
+    (left,) = versions() - there
+    assert night_log.versions(spark, copied, DS) == seen
+    assert pairs.count() == spark_tables.published(spark, copied, tables.MATCHED_PAIRS, DS).rows
 
-    runner.run_stage(runner.Night(spark, conf, DS, "build_pairs"), build_pairs.run)  # takes over from the dead at once
-    after = {p.name.removeprefix("version=") for p in folder.iterdir() if p.is_dir()}
-    assert after == {before["matched_pairs"], night_log.versions(spark, conf, DS)["matched_pairs"]}
+    runner.run_stage(
+        runner.Night(spark, copied, DS, "build_pairs"), build_pairs.run
+    )  # takes over from the dead at once
+    assert left not in versions() and seen["matched_pairs"] in versions()
+    assert night_log.versions(spark, copied, DS)["matched_pairs"] in versions() - there
 
 
 @pytest.mark.slow

@@ -106,7 +106,7 @@ def test_files_that_do_not_read_back_as_declared_are_not_published(spark, conf, 
         return read(spark, table, ds, target, written)
 
     monkeypatch.setattr(spark_tables, "_verified", swapped)
-    with pytest.raises(OSError, match="table rejected_rows: wrote .* but read back .*'reason': 'int'.*: run again"):
+    with pytest.raises(OSError, match=r"table rejected_rows: wrote .* but read back .*'reason': 'int'.*: run again"):
         spark_tables.write(rejected(spark, "a"), conf, tables.REJECTED_ROWS, DS)
     assert not spark_tables.exists(spark, conf, tables.REJECTED_ROWS, DS)
 

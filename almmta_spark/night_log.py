@@ -13,6 +13,7 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -38,6 +39,9 @@ Versions = Mapping[str, str]
 Drafts = Mapping[str, Versions]
 """Versions that are written and verified but not published, by night: what a run sees of its own work."""
 NO_DRAFTS: Drafts = {}
+_ENTRY = re.compile(r"\.?(\d{8,})\.json(\.\w+)?")
+"""An entry, or with a dot what a death while creating it left; other names are nobody's."""
+_NAME = re.compile(r"\w+")
 
 
 class ClaimLost(RuntimeError):
@@ -53,6 +57,11 @@ class Edition:
     tables: Versions = field(default_factory=dict)
     replaced: str = ""
     """When another one took its place (ISO 8601, UTC)."""
+
+    def __post_init__(self) -> None:
+        wrong = [name for pair in self.tables.items() for name in pair if not _NAME.fullmatch(str(name))]
+        if wrong:  # names of folders: none may lead out of the warehouse
+            raise ValueError(f"tables and versions must be letters, digits and _, got {wrong[0]!r}")
 
 
 @dataclass(frozen=True)
@@ -129,12 +138,22 @@ def latest(spark: Spark, conf: Config, ds: str) -> Entry:
             return Entry()
         text = storage.read_text(spark, _url(conf, ds, numbers[-1]))
         if text is not None:  # else it was so old by now that it has been cleared away: look again
-            return Entry.from_json(text)
+            return _parsed(text, _url(conf, ds, numbers[-1]))
 
 
 def versions(spark: Spark, conf: Config, ds: str) -> Versions:
     """The edition that readers see: a version of each table that the night has."""
     return latest(spark, conf, ds).current.tables
+
+
+def _parsed(text: str, url: str) -> Entry:
+    try:
+        return Entry.from_json(text)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{url} must be an entry of a night's log, it is not ({error}): restore it, or delete it to go back to the "
+            "entry before"
+        ) from error
 
 
 # ---- writing --------------------------------------------------------------------------------------------------------
@@ -290,7 +309,8 @@ class Claim:
     def _clear_entries(self) -> None:
         """Deletes entries long overtaken, and what a death while creating one of them left."""
         for name in storage.names(self.spark, folder(self.conf, self.ds)):
-            if int(name.strip(".").split(".")[0]) <= self._entry.number - ENTRIES_KEPT:
+            entry = _ENTRY.fullmatch(name)
+            if entry and int(entry[1]) <= self._entry.number - ENTRIES_KEPT:
                 storage.delete(self.spark, storage.join(folder(self.conf, self.ds), name))
 
 
@@ -329,8 +349,8 @@ def _append(spark: Spark, conf: Config, ds: str, entry: Entry) -> bool:
 
 def _numbers(spark: Spark, conf: Config, ds: str) -> list[int]:
     """Numbers of the entries, ascending."""
-    names = storage.names(spark, folder(conf, ds))
-    return sorted(int(name.removesuffix(".json")) for name in names if not name.startswith("."))
+    found = map(_ENTRY.fullmatch, storage.names(spark, folder(conf, ds)))
+    return sorted(int(entry[1]) for entry in found if entry and entry[0] == f"{entry[1]}.json")
 
 
 def _url(conf: Config, ds: str, number: int) -> str:

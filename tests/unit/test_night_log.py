@@ -133,6 +133,36 @@ def test_only_the_newest_entries_stay(conf, clock):
     assert len(list(Path(night_log.folder(conf, DS)).iterdir())) == night_log.ENTRIES_KEPT
 
 
+def test_what_a_death_left_beside_the_entries_goes_with_them_and_other_files_are_nobodys(conf, clock):
+    folder = Path(night_log.folder(conf, DS))
+    folder.mkdir(parents=True)
+    others = {".DS_Store", "notes.txt", "00000099.json~"}
+    for name in (*others, ".00000001.json.0f3a"):
+        (folder / name).write_text("")
+    for n in range(night_log.ENTRIES_KEPT):
+        publish(conf, clock, events=f"e{n}")
+    assert {p.name for p in folder.iterdir() if not p.name.endswith(".json")} == others
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"number": 1, "owner": null, "until": "", "kept": [], "current": 3}']
+)
+def test_a_broken_entry_is_named_and_not_passed_over(conf, clock, text):
+    publish(conf, clock, events="e1")
+    (Path(night_log.folder(conf, DS)) / "00000099.json").write_text(text)
+    with pytest.raises(ValueError, match=r"00000099\.json must be an entry of a night's log, it is not .*: restore it"):
+        night_log.versions(None, conf, DS)
+
+
+@pytest.mark.parametrize("version", ["../../other", "/etc", "a/b", ".", "", "a b"])
+def test_no_entry_leads_out_of_the_warehouse(conf, clock, version):
+    publish(conf, clock, events="e1")
+    newest = max(Path(night_log.folder(conf, DS)).iterdir())
+    newest.with_name("00000099.json").write_text(newest.read_text().replace('"e1"', f'"{version}"'))
+    with pytest.raises(ValueError, match=r"00000099\.json .*tables and versions must be letters, digits and _"):
+        night_log.versions(None, conf, DS)
+
+
 # ---- who may write --------------------------------------------------------------------------------------------------
 
 

@@ -5,8 +5,6 @@ import pytest
 
 from almmta_spark.causal import ranking
 
-CASES_OF_SCIKIT_UPLIFT = "scikit-uplift, sklift/tests/test_metrics.py"
-
 
 def summed(score, treated, outcome, weight=None):
     """[P, S] of every distinct score."""
@@ -54,8 +52,8 @@ def test_upliftmls_curve_and_qini_coefficient():
     ],
 )
 def test_scikit_uplifts_small_curves(score, outcome, uplift_points, qini_points):
-    """test_uplift_curve, test_qini_curve and their _hard cases (CASES_OF_SCIKIT_UPLIFT): treatment 0, 1, 1; scores by
-    their ranks. The last case there is of the first's scores."""
+    """test_uplift_curve, test_qini_curve and their _hard cases (sklift/tests/test_metrics.py): treatment 0, 1, 1;
+    scores by their ranks. The last case there is of the first's scores."""
     for share, expected in (("all", uplift_points), ("treated", qini_points)):
         found = points(score, [0, 1, 1], outcome, share)
         np.testing.assert_allclose(found, expected, atol=1e-12)
@@ -222,26 +220,33 @@ def test_rows_that_break_a_rule_are_refused_by_name(column, values, says):
 
 
 def causalmls_auuc(score, treated, outcome):
-    """get_cumlift, get_cumgain and auuc_score of causalml/metrics/visualize.py: rows in falling order of score,
-    those of equal score as the sort leaves them; the mean of the cumulative gain over rows, divided by its end."""
+    """auuc_score of causalml 0.18.0 (causalml/metrics/visualize.py: get_cumlift, get_cumgain): rows in falling order of
+    score, those of equal score in the order that the sort leaves; gain = rows x (mean of treated - mean of others) from
+    0 on, interpolated while an arm is empty; the mean of the gain over rows, divided by its end."""
     order = np.argsort(-score, kind="stable")
     t, y = treated[order], outcome[order]
     rows, num_t = np.arange(1, len(t) + 1), np.cumsum(t)
     both = (num_t > 0) & (num_t < rows)
     lift = np.cumsum(y * t)[both] / num_t[both] - np.cumsum(y * (1 - t))[both] / (rows - num_t)[both]
-    gain = lift * rows[both]
+    gain = np.interp(np.append(0, rows), np.append(0, rows[both]), np.append(0, lift)) * np.append(0, rows)
     return (gain / gain[-1]).mean()
 
 
+def two_valued(rows=20_000):
+    _, treated, outcome, rng = simulated(rows)
+    return rng.integers(0, 2, rows).astype(float), treated, outcome, rng
+
+
 def test_a_two_valued_score_has_one_auuc_whatever_the_order_of_its_rows():
-    """20,000 rows, 20 shuffles (issue 4): the spread of a curve that ranks ties by their place beside ours, 0."""
-    _, treated, outcome, rng = simulated(20_000)
-    score, user = rng.integers(0, 2, 20_000).astype(float), np.arange(20_000)
+    """20,000 rows, 20 shuffles (issue 4): the spread of a curve that ranks ties by their place beside ours, 0.
+    causalml 0.18.0 itself, on these very rows in the same 20 orders: .469 to .508 (its sort is not stable)."""
+    score, treated, outcome, rng = two_valued()
+    user = np.arange(len(score))
     ours, theirs = [], []
     for _ in range(20):
-        order = rng.permutation(20_000)
+        order = rng.permutation(len(score))
         columns = score[order], treated[order], outcome[order]
         ours.append(ranking.evaluate({"s": columns[0]}, *columns[1:], user=user[order], replicates=20)["s"])
         theirs.append(causalmls_auuc(*columns))
     assert all(found == ours[0] for found in ours)
-    assert np.ptp(theirs) > 0.005
+    assert np.ptp(theirs) > 0.01

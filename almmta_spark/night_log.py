@@ -24,8 +24,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 
-import psutil
-
 from almmta_spark import storage, tables
 from almmta_spark.config import Config
 from almmta_spark.storage import Spark
@@ -73,22 +71,17 @@ class Owner:
     place: str
     """Kernel and process namespace: where it is the same, pid means the same."""
     pid: int
-    started: float
-    """When the process began (seconds since 1970): numbers of processes are used again."""
+    started: int
+    """When the process began, in the kernel's ticks since it booted: numbers of processes are used again, and clocks
+    are set."""
 
     @classmethod
     def here(cls) -> Owner:
-        me = psutil.Process()
-        return cls(uuid.uuid4().hex, socket.gethostname(), _place(), me.pid, me.create_time())
+        return cls(uuid.uuid4().hex, socket.gethostname(), _place(), os.getpid(), _started(os.getpid()))
 
     def is_known_dead(self) -> bool:
         """Whether its process is one that we could see, and do not."""
-        if not self.place or self.place != _place():
-            return False
-        try:
-            return psutil.Process(self.pid).create_time() != self.started
-        except psutil.NoSuchProcess:
-            return True
+        return bool(self.place) and self.place == _place() and self.started != _started(self.pid)
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -355,6 +348,15 @@ def _numbers(spark: Spark, conf: Config, ds: str) -> list[int]:
 
 def _url(conf: Config, ds: str, number: int) -> str:
     return storage.join(folder(conf, ds), f"{number:08d}.json")
+
+
+def _started(pid: int) -> int:
+    """Ticks from the kernel's boot to the beginning of a process; 0 where there is none that runs."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # a name may hold anything before it
+    except OSError:
+        return 0
+    return 0 if fields[0] in "ZX" else int(fields[19])
 
 
 def _place() -> str:

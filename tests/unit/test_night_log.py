@@ -268,9 +268,21 @@ from almmta_spark.night_log import Claim
 assert Claim(None, replace(Config(), warehouse={conf.warehouse!r}), "{DS}").attempt()
 os._exit(9)
 """
-    assert subprocess.run([sys.executable, "-c", script]).returncode == 9
-    assert night_log.latest(None, conf, DS).owner is not None
+    child = subprocess.Popen([sys.executable, "-c", script])
+    while night_log._started(child.pid):  # until it has ended, which its parent need not have noticed
+        time.sleep(0.05)
+    assert night_log.latest(None, conf, DS).owner.pid == child.pid
     assert Claim(None, conf, DS).attempt()
+    assert child.wait() == 9
+
+
+def test_a_process_with_the_number_of_a_dead_one_is_not_the_owner_and_one_elsewhere_may_well_live(conf, clock):
+    assert Claim(None, conf, DS, clock).attempt()
+    entry = night_log.latest(None, conf, DS)
+    lease = timedelta(seconds=LEASE)
+    for change, claimed_still in (({}, True), ({"started": 1}, False), ({"started": 1, "place": "other"}, True)):
+        other = replace(entry, owner=replace(entry.owner, **change))
+        assert other.is_claimed(clock.now, lease) == claimed_still
 
 
 def test_a_claim_that_a_clock_set_back_would_make_last_for_long_has_expired(conf, clock):

@@ -21,6 +21,7 @@ from almmta_spark.study.goals import Gain, Goal
 from almmta_spark.study.records import CODE, Found, Record
 
 _WORLDS = ("default", "hard", "unconfounded")
+PAPER = "paper"
 
 
 def page(records: Iterable[Record]) -> str:
@@ -133,22 +134,28 @@ def _buckets(found: Found, world: str, n: int) -> list[str]:
         return []
     methods = [m for m in methods_of(found, world, n) if found.mean(world, n, m, AUUC)]
     rows = [[f"`{m}`", *(cell(found.mean(world, n, m, AUUC, b), ends=True) for b in buckets)] for m in methods]
-    gains = [best_gain(found, world, n, b) for b in buckets]
-    rows.append(
-        [f"gain of `{OWN}` over the best other", *("" if g is None else f"{g[0]:+.3f} ({g[1]})" for g in gains)]
-    )
-    largest = max((g[0] for g in gains if g is not None), default=None)
+    largest = None
+    for words, baselines in (("other", False), ("baseline", True)):
+        gains = [best_gain(found, world, n, b, baselines) for b in buckets]
+        cells = ("" if g is None else f"{g[0]:+.3f} ({g[1]})" for g in gains)
+        rows.append([f"gain of `{OWN}` over the best {words}", *cells])
+        largest = max((g[0] for g in gains if g is not None), default=None)
     text = f"AUUC of the grouped uplift curve, normalised, exact protocol, by propensity bucket: {world}, {n:,} users."
-    note = [] if largest is None else ["", f"Largest gain {largest:+.3f}; goal >= {goals.HEADLINE_GAIN:+g}."]
+    size = "" if largest is None else f" Largest gain {largest:+.3f}; goal >= {goals.HEADLINE_GAIN:+g}."
+    note = ["", f"Baselines know of no mediator: neither ours nor the paper's.{size}"]
     head = ["method", *(f"bucket {b}" for b in buckets)]
     return [f"### {world}: AUUC by propensity bucket", "", text, "", *table(head, rows), *note]
 
 
-def best_gain(found: Found, world: str, n: int, bucket: int | None) -> tuple[float, str] | None:
-    """Ours minus the best other method's normalised AUUC in a bucket, and that method."""
+def best_gain(
+    found: Found, world: str, n: int, bucket: int | None, baselines: bool = False
+) -> tuple[float, str] | None:
+    """Ours minus the best other method's normalised AUUC in a bucket, and that method; of baselines alone if asked."""
     means = {m: found.mean(world, n, m, AUUC, bucket) for m in methods_of(found, world, n)}
     values = {m: mean.value for m, mean in means.items() if mean is not None}
     own, _ = values.pop(OWN, None), values.pop(CALIBRATED, None)
+    if baselines:
+        values = {m: value for m, value in values.items() if not m.startswith(PAPER)}
     if own is None or not values:
         return None
     best = max(values, key=lambda m: values[m])

@@ -60,10 +60,12 @@ def test_a_goal_says_what_it_asks_and_asks_it(goal, inside, outside, text):
 def test_buckets_show_intervals_and_the_gain_over_the_best_other_method():
     rows = [*records(latent=0.2, backdoor=1.0, linear=2.0)]
     rows += [*auuc(0, latent=0.98, backdoor=0.7, linear=0.8), *auuc(1, latent=0.99, backdoor=0.95, linear=0.2)]
-    rows += auuc(None, latent=0.98, backdoor=0.8, linear=0.7)
+    rows += auuc(None, latent=0.98, backdoor=0.8, linear=0.7, paper=0.9)
+    rows += [*records(paper=0.5), *auuc(0, paper=0.9), *auuc(1, paper=0.9)]
     text = page.page(rows)
     cells = table(text, "### default: AUUC by propensity bucket")
     assert cells[2][:2] == ["`latent`", "0.980 [0.970, 0.990]"]
+    assert cells[-2][1:] == ["+0.080 (paper)", "+0.040 (backdoor)"]
     assert cells[-1][1:] == ["+0.180 (linear)", "+0.040 (backdoor)"]
     assert "Largest gain +0.180; goal >= +0.07." in text
 

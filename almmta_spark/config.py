@@ -34,8 +34,8 @@ VARIANTS = (
     "shapley_model",
 )
 """Models there are, for training.variants."""
-PLACEBOS = ("placebo_proxies",)
-"""Models that must find nothing, for training.placebos."""
+PLACEBOS = ("placebo_proxies", "placebo_outcome", "placebo_touch")
+"""Models that must find nothing, for training.placebos (model/placebo.py)."""
 BASELINES = ("first_touch", "last_touch", "linear", "time_decay", "position_based", "markov", "shapley")
 """Methods of baselines/, in the order in which the README explains them."""
 WORLDS = (
@@ -295,7 +295,8 @@ class TrainingConfig:
     variants: tuple[str, ...] = ("latent", "backdoor")
     """Models fitted each night, out of VARIANTS. The first is the night's own, the others are compared."""
     placebos: tuple[str, ...] = ("placebo_proxies",)
-    """Models fitted to data in which there is nothing to find: what they claim is invented (diagnostics)."""
+    """Models fitted to data in which there is nothing to find, out of PLACEBOS: what they claim is invented
+    (diagnostics). Each costs one more single fit a night."""
     num_ranks: int = 2
     """Training processes (one a GPU, or one a core's worth of CPU)."""
     local_mode: bool = True
@@ -386,6 +387,9 @@ class EvaluationConfig:
     """Poisson bootstrap replicates, seeded by a hash of the user id (0: no intervals)."""
     interval: float = 0.95
     """Nominal coverage of every reported interval."""
+    clip_sweep: tuple[float, ...] = ()
+    """Tighter clips than propensity.max_weight under which the observational AUUC is measured again; how far it moves
+    is a diagnostic. Each costs one more pass over journeys x clusters."""
     p_withheld: float = 0.5
     """Probability of `withheld` in `withholdings` that have no p_withheld column."""
 
@@ -393,6 +397,7 @@ class EvaluationConfig:
         _require(self.min_group_rows >= 1, "evaluation.min_group_rows", ">= 1", self.min_group_rows)
         _require(self.bootstrap_replicates >= 0, "evaluation.bootstrap_replicates", ">= 0", self.bootstrap_replicates)
         _require(0 < self.interval < 1, "evaluation.interval", "in (0, 1)", self.interval)
+        _require(all(c > 0 for c in self.clip_sweep), "evaluation.clip_sweep", "a list of clips > 0", self.clip_sweep)
         _require(0 < self.p_withheld < 1, "evaluation.p_withheld", "in (0, 1)", self.p_withheld)
 
 

@@ -332,6 +332,28 @@ ATTRIBUTION_BY_AUTHOR = _rollup("attribution_by_author", "author_id", "bigint")
 ATTRIBUTION_BY_CLUSTER = _rollup("attribution_by_cluster", "cluster", "int")
 ROLLUPS = (ATTRIBUTION_BY_ITEM, ATTRIBUTION_BY_AUTHOR, ATTRIBUTION_BY_CLUSTER)
 
+EXPOSURE_EFFICIENCY = Table(
+    "exposure_efficiency",
+    "what a further share of the night's exposures would cause, were it given to the groups that a ranking puts first",
+    ("level", "ranking", "share"),
+    (
+        _c("level string | what is ranked: item, author or cluster"),
+        _c("ranking string | a method, by its mean effect; popularity; present_policy: none; truth (simulator only)"),
+        _c("share double | x, of the night's exposures"),
+        _c("exposures double | share x exposures of the night: no group gets more of them than it has"),
+        _c("num_groups bigint | groups that get some"),
+        _c("uploads double | what these exposures cause: share of the night's sum + extra_uploads"),
+        _c("extra_uploads double | beyond the present policy, by the night's own model"),
+        _n("extra_uploads_lower double | of the evaluation.interval interval (causal/reallocation); null: no ensemble"),
+        _n("extra_uploads_upper double | its other end"),
+        _c("behind_model double | extra_uploads of the night's own model's ranking - extra_uploads"),
+        _n("behind_model_lower double | of its own interval: both rankings are judged by the same fits"),
+        _n("behind_model_upper double | its other end"),
+        _n("true_extra_uploads double | by exact effects, of the ranking by all users (simulator only)"),
+        _c("cross_fitted boolean | the model's ranking was judged by users that did not rank; false: no ensemble"),
+    ),
+)
+
 JOURNEY_SCORES = Table(
     "journey_scores",
     "a journey, for each model: what evaluation and diagnostics need, so that they never load a model",
@@ -432,6 +454,7 @@ OUTPUTS = (
     TRAINING_EXAMPLES,
     ATTRIBUTION,
     *ROLLUPS,
+    EXPOSURE_EFFICIENCY,
     JOURNEY_SCORES,
     GROUPED_UPLIFT,
     AUUC_BY_BUCKET,

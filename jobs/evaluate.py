@@ -1,4 +1,4 @@
-"""How good last night's numbers are: roll-ups, grouped uplift and AUUC per bucket, truth metrics, diagnostics."""
+"""How good last night's numbers are: roll-ups, worth of exposures, uplift and AUUC, truth metrics, diagnostics."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ def run(night: runner.Night) -> None:
     attribution = night.read(tables.ATTRIBUTION)
     for table, rows in stage.rollups(attribution, night.conf):
         night.write(rows, table)
+    efficiency, drawn = stage.exposure_efficiency(
+        attribution, _truth(night, tables.TRUTH_ATTRIBUTION, [night.ds]), night.conf
+    )
+    night.write(stage.to_frame(night.spark, tables.EXPOSURE_EFFICIENCY, efficiency), tables.EXPOSURE_EFFICIENCY)
     trained = night.notes_of("train")
     found = stage.evaluate(
         inputs(night),
@@ -27,10 +31,11 @@ def run(night: runner.Night) -> None:
         row_counts=_row_counts(night.notes_of("ingest")),
         history=trained.get("history", {}),
         claims=_claims(trained),
+        worth=efficiency,
     )
     for table, frame in found.frames(night.spark):
         night.write(frame, table)
-    write_figures(night, found.figures)
+    write_figures(night, {**found.figures, **drawn})
 
 
 def write_figures(night: runner.Night, figures: Mapping[str, Figure]) -> None:

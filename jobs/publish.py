@@ -21,7 +21,14 @@ from almmta_spark.tables import Table
 from almmta_spark.tracking import Run, Tracker
 
 TOP_ROWS = 1000  # of roll-ups that have a row an item or author; the whole table stays in the warehouse
-AGGREGATED = (*tables.ROLLUPS, tables.GROUPED_UPLIFT, tables.AUUC_BY_BUCKET, tables.TRUTH_METRICS, tables.DIAGNOSTICS)
+AGGREGATED = (
+    *tables.ROLLUPS,
+    tables.EXPOSURE_EFFICIENCY,
+    tables.GROUPED_UPLIFT,
+    tables.AUUC_BY_BUCKET,
+    tables.TRUTH_METRICS,
+    tables.DIAGNOSTICS,
+)
 
 
 def run(night: runner.Night) -> None:

@@ -11,6 +11,8 @@ from almmta_spark.evaluation.auuc import Row, null_if_nan
 from almmta_spark.evaluation.overlap import BucketOverlap
 from almmta_spark.evaluation.planner import POWER
 from almmta_spark.evaluation.predictions import ModelFit
+from almmta_spark.evaluation.sensitivity import TOP, Sensitivity
+from almmta_spark.evaluation.subsets import Subsets
 from almmta_spark.evaluation.withholding import Comparison
 
 PASS, WARN, FAIL = "pass", "warn", "fail"
@@ -156,6 +158,66 @@ def placebo_checks(claims: Mapping[str, float]) -> Iterator[Check]:
             "|removal_effect|: it invents effects, or has not "
             "been trained to the end: more training.epochs or journeys (pool_nights) first.",
         )
+
+
+def sensitivity_checks(found: Sensitivity) -> Iterator[Check]:
+    """How strong what no log shows, a cause that mediator and outcome share or a direct path, would have to be."""
+    top = f"the best {TOP:.0%} of the exposures (by cluster) worth no more than the average"
+    whole = f"half of the {found.uploads:,.0f} uploads that touches are said to have caused"
+    act = "Only an experiment (withholdings) sees such a thing"
+    confounders = {"total": (whole, found.confounder_total), "top": (top, found.confounder_top)}
+    for name, (what, share) in confounders.items():
+        value = found.robustness(share)
+        yield Check(
+            f"hidden_confounder_{name}/{found.method}",
+            value,
+            0.1,
+            f"A hidden cause of both inspiration and uploads that explains {value:.1%} of what else moves each of them "
+            f"would leave {what}{_where(name)}: {share:.0%} of the slope in the mediator would be its own. {act}; "
+            "where a weak one is enough, log more intent proxies, and trust the order of effects before their size.",
+            low=True,
+        )
+    paths = {"total": (whole, found.direct_total), "top": (top, found.direct_top)}
+    for name, (what, odds) in paths.items():
+        yield Check(
+            f"direct_path_{name}/{found.method}",
+            odds,
+            0.01,
+            f"Touches that, beside inspiring, lowered the odds of an upload by {1 - math.exp(-odds):.1%} each "
+            f"would leave {what}{_where(name)}. {act}; see withholding_decisions for its size.",
+            low=True,
+        )
+
+
+def _where(name: str) -> str:
+    return ", if it acted on those alone" if name == "top" else ""
+
+
+def subset_checks(found: Subsets) -> Iterator[Check]:
+    """Whether fits of a part of the users say what all say together."""
+    advice = (
+        "Fits with other seeds, each without a part of the users, do not agree on the {}: too few uploads, or fits "
+        "that have not settled. Pool more nights (pool_nights), or more training.epochs."
+    )
+    yield Check(f"random_subset_total/{found.method}", found.total, 0.25, advice.format("sum of the effects"))
+    ranking = advice.format("order of the clusters")
+    yield Check(f"random_subset_ranking/{found.method}", found.ranking, 0.8, ranking, low=True)
+
+
+def clip_check(clip: float, as_it_is: Row, clipped: Row) -> Check:
+    """Two rows of auuc_by_bucket, all buckets, observational: by the night's weights, and by those clipped further."""
+    ends = as_it_is["auuc_lower"], as_it_is["auuc_upper"]
+    moved, half = math.nan, math.nan
+    if None not in (*ends, clipped["auuc"]):
+        moved, half = abs(clipped["auuc"] - as_it_is["auuc"]), (ends[1] - ends[0]) / 2
+    return Check(
+        f"clip_sweep/max_weight={clip:g}",
+        moved / half if half else math.nan,
+        1.0,
+        "Clipping the weights here moves the observational AUUC by this many half-widths of its interval: it depends "
+        "on few rarely shown pairs and on where they are cut. Trust the exact or randomised protocol, or lower "
+        "propensity.num_buckets.",
+    )
 
 
 def outcome_checks(fits: Mapping[str, ModelFit]) -> Iterator[Check]:

@@ -119,6 +119,27 @@ def effects_by_cluster(effects: Mapping[str, NDArray[Any]], title: str) -> Figur
     return drawing.finish(figure, [axis])
 
 
+def exposure_efficiency(rows: Sequence[Mapping[str, Any]], own: str, title: str) -> Figure:
+    """One panel a level; rows: those of exposure_efficiency; the band is the interval of `own`, the night's model."""
+    levels = list(dict.fromkeys(r["level"] for r in rows))
+    figure, axes = drawing.panels(max(len(levels), 1), title)
+    rankings = sorted({r["ranking"] for r in rows}, key=lambda name: (name != own, name))
+    for axis, level in zip(axes, levels, strict=True):
+        for i, ranking in enumerate(rankings):
+            of = sorted((r for r in rows if (r["level"], r["ranking"]) == (level, ranking)), key=lambda r: r["share"])
+            columns = ("share", "extra_uploads", "extra_uploads_lower", "extra_uploads_upper", "true_extra_uploads")
+            x, y, low, high, true = (np.array([0.0, *(r[c] for r in of)], float) for c in columns)
+            axis.plot(100 * x, y, label=ranking, **drawing.line(i, len(x)))
+            if ranking == own:
+                axis.fill_between(100 * x, low, high, color=drawing.COLOURS[i], alpha=0.2, linewidth=0)
+                if not np.isnan(true).any():
+                    axis.plot(100 * x, true, label=f"{own}, truth", color="black", linestyle=":", linewidth=1.6)
+        axis.set_title(f"by {level}", fontsize=10)
+        axis.set_xlabel("% of exposures given to the top")
+        axis.set_ylabel("extra uploads")
+    return drawing.finish(figure, axes)
+
+
 def training_curves(history: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -> Figure:
     """One panel a model; history: its entries, one an epoch. Every number whose name ends in `loss` is a line."""
     figure, axes = drawing.panels(max(len(history), 1), title)

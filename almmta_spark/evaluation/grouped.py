@@ -70,8 +70,11 @@ def exact_rows(touches: DataFrame, truth: DataFrame, seed: int) -> DataFrame:
     )
 
 
-def observational_rows(journeys: DataFrame, propensities: DataFrame, seed: int) -> DataFrame:
-    """A row per (journey, cluster): exposed against not, by stabilised, clipped weight; value = outcome.
+def observational_rows(
+    journeys: DataFrame, propensities: DataFrame, seed: int, clip: float = float("inf")
+) -> DataFrame:
+    """A row per (journey, cluster): exposed against not, by stabilised weight, clipped (and once more at `clip`);
+    value = outcome.
 
     Cost: one join by journey, then journeys x clusters rows that only pass through to the aggregation.
     """
@@ -87,7 +90,7 @@ def observational_rows(journeys: DataFrame, propensities: DataFrame, seed: int) 
             *GROUP,
             "cell",
             F.col("exposed").alias("treated"),
-            F.col("stabilized_weight").cast("double").alias("weight"),
+            F.least(F.col("stabilized_weight").cast("double"), F.lit(clip)).alias("weight"),
             "value",
         )
     )

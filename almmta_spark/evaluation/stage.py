@@ -16,12 +16,15 @@ from almmta_spark.config import Config
 from almmta_spark.evaluation import (
     auuc,
     diagnostics,
+    efficiency,
     exact,
     figures,
     grouped,
     negative_control,
     overlap,
     predictions,
+    sensitivity,
+    subsets,
     withholding,
 )
 from almmta_spark.evaluation.auuc import Row
@@ -89,13 +92,14 @@ def evaluate(
     row_counts: Mapping[str, tuple[int, int]] | None = None,
     history: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     claims: Mapping[str, float] | None = None,
+    worth: Sequence[Row] = (),
 ) -> Evaluation:
     """Everything this page's tables say about the night's attributions.
 
     row_counts: (rejected, all) rows per input table; history: epochs of each trained model, for the training curves;
-    claims: mean |removal_effect| of the night's own model, then of its placebos.
-    Cost: two scans of attribution and three joins with truth_attribution, one explosion of propensities to journeys x
-    clusters rows (three times, aggregated in place), a fit on a sample of journeys (doubly_robust.py), three scans of
+    claims: mean |removal_effect| of the night's own model, then of its placebos; worth: rows of exposure_efficiency.
+    Cost: four scans of attribution and three joins with truth_attribution, one explosion of propensities to journeys x
+    clusters rows (three times, aggregated in place), a fit on a sample of journeys (doubly_robust.py), four scans of
     journey_scores, one of them joined with journeys. On the driver: groups x NUM_CELLS sums a protocol, and at most
     exact.MAX_TOUCHES touches a method where there is truth.
     """
@@ -129,6 +133,8 @@ def evaluate(
         *diagnostics.outcome_checks(fits),
         *diagnostics.rejected_checks(row_counts or {}, conf.ingest.max_rejected_rate),
     ]
+    checks += _refutations(inputs, conf, worth)
+    checks += _clip_sweep(inputs, found, auuc_rows, conf)
     return Evaluation(
         uplift_rows,
         auuc_rows,
@@ -136,6 +142,32 @@ def evaluate(
         [check.row() for check in checks],
         _figures(uplift_rows, lying, sample, history or {}),
     )
+
+
+def _refutations(inputs: Inputs, conf: Config, worth: Sequence[Row]) -> list[diagnostics.Check]:
+    """Checks of the night's own model that need no further fit."""
+    own = conf.training.variants[0]
+    sensitive = sensitivity.measure(inputs.attribution, inputs.journey_scores, own, worth)
+    agreeing = subsets.agreement(inputs.attribution, own, conf.training.ensemble)
+    checks = [] if sensitive is None else list(diagnostics.sensitivity_checks(sensitive))
+    return checks + ([] if agreeing is None else list(diagnostics.subset_checks(agreeing)))
+
+
+def _clip_sweep(
+    inputs: Inputs, found: auuc.Scores, auuc_rows: Sequence[Row], conf: Config
+) -> Iterator[diagnostics.Check]:
+    """How far the observational AUUC of the night's own model moves under each clip of evaluation.clip_sweep."""
+    own = conf.training.variants[0]
+    of_all = {"propensity_bucket": auuc.ALL_BUCKETS, "method": own, "protocol": grouped.OBSERVATIONAL.name}
+    as_it_is = next((row for row in auuc_rows if of_all.items() <= row.items()), None)
+    if as_it_is is None:
+        return
+    for clip in conf.evaluation.clip_sweep:
+        rows = grouped.observational_rows(inputs.journeys, inputs.propensities, conf.seed, clip)
+        measured = auuc.measure(found, grouped.group_sums(rows, grouped.OBSERVATIONAL), conf.evaluation, conf.seed)
+        scored = {own: found.by_method[own]}
+        clipped = next(auuc.auuc_rows(found, measured, scored, conf.evaluation.interval))
+        yield diagnostics.clip_check(clip, as_it_is, clipped)
 
 
 def _best_upload_auc(inputs: Inputs) -> list[Row]:
@@ -150,6 +182,15 @@ def rollups(attribution: DataFrame, conf: Config) -> list[tuple[Table, DataFrame
     """attribution_by_item, _by_author and _by_cluster of one night's attribution."""
     plan, level = conf.training.ensemble, conf.evaluation.interval
     return [(table, rollup(attribution, table, plan, level)) for table in tables.ROLLUPS]
+
+
+def exposure_efficiency(
+    attribution: DataFrame, truth: DataFrame | None, conf: Config
+) -> tuple[list[Row], dict[str, Figure]]:
+    """Rows of tables.EXPOSURE_EFFICIENCY of one night's attribution, and their figure by file name."""
+    rows = efficiency.exposure_efficiency(attribution, truth, conf)
+    title = "Uploads beyond the present policy, if further exposures went to the top of a ranking"
+    return rows, {"exposure_efficiency.png": figures.exposure_efficiency(rows, conf.training.variants[0], title)}
 
 
 def to_frame(spark: SparkSession, table: Table, rows: Iterable[Row]) -> DataFrame:

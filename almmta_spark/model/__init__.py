@@ -18,7 +18,7 @@ from almmta_spark.model.doubly_robust import DoublyRobustModel
 from almmta_spark.model.effects import Effects
 from almmta_spark.model.latent import LatentModel
 from almmta_spark.model.paper import PaperModel
-from almmta_spark.model.placebo import PlaceboProxies
+from almmta_spark.model.placebo import PlaceboOutcome, PlaceboProxies, PlaceboTouch
 from almmta_spark.model.shapley import ShapleyModel
 
 
@@ -44,6 +44,8 @@ VARIANTS: dict[str, Variant] = {
     "attention": Variant(AttentionModel),
     "shapley_model": Variant(ShapleyModel, {"use_ipw": False}),
     "placebo_proxies": Variant(PlaceboProxies),
+    "placebo_outcome": Variant(PlaceboOutcome),
+    "placebo_touch": Variant(PlaceboTouch),
 }
 
 __all__ = ["VARIANTS", "Batch", "Effects", "build"]

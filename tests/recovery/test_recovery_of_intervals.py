@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from almmta_spark.causal import jackknife, truth
+from almmta_spark.causal import jackknife, reallocation, truth
 from almmta_spark.config import EnsembleConfig, ModelConfig, TrainingConfig
 from tests.recovery import harness
 
@@ -49,6 +49,28 @@ def test_intervals_hold_the_mean_effects_of_clusters(said):
     found = truth.interval_metrics(mean(effect), half, mean(ett), 0.95)
     assert found["interval_coverage"] >= 0.85, found  # .93 to 1
     assert found["interval_width"] <= 1.5 * found["interval_width_oracle"], found  # .95 to 1.42 of it
+
+
+@pytest.mark.parametrize("level", ["item", "cluster"])
+def test_the_worth_of_giving_exposures_to_the_best_is_not_overstated(said, hard, level):
+    """By users that did not rank, against the exact effects of the exposures that the ranking by all users picks."""
+    effect, members, ett, cluster = said
+    item = hard.columns["item_id"][np.arange(hard.columns["item_id"].shape[1]) < hard.columns["num_touches"][:, None]]
+    _, group = np.unique(item if level == "item" else cluster, return_inverse=True)
+    exposures = np.bincount(group).astype(float)
+    sums = np.stack([np.bincount(group, weights=values) for values in (effect, *members)])
+    exact, share = np.bincount(group, weights=ett)[None], [0.02, 0.1, 0.3]
+    pseudo = []
+    for m, ranked in enumerate(sums[1:] / exposures):
+        extra = reallocation.extra(ranked, exposures, sums, share)
+        pseudo.append(reallocation.pseudo_values(extra[0], extra[1:], PLAN.folds)[m])
+    fair, half = np.mean(pseudo, 0), reallocation.half_width(np.array(pseudo), PLAN.folds, 0.95, PLAN.shared_error)
+    naive = reallocation.extra(sums[0] / exposures, exposures, sums[:1], share)[0]
+    true = reallocation.extra(sums[0] / exposures, exposures, exact, share)[0]
+    best = reallocation.extra(exact[0] / exposures, exposures, exact, share)[0]
+    print(f"{level}: fair {fair} +- {half}, naive {naive}, true {true}, of at most {best}")
+    assert (np.abs(fair - true) <= 1.3 * half).all()
+    assert (fair <= naive + 1e-9).all() and (true > 0.6 * best).all()
 
 
 def test_fits_that_did_not_see_a_journey_are_about_as_right_as_one_that_did(said, hard, model):

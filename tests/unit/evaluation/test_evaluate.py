@@ -77,7 +77,7 @@ def test_diagnostics_cover_what_the_night_has(found):
     assert names == {
         "withholding_rows_used", "withholding_shortfall", "withholding_decisions", "effective_sample_share",
         "propensity_calibration", "clipped_weight_share", "overfit", "proxy_reliability", "num_outcomes", "base_rate",
-        "rejected_rate", "negative_control", "mediator_overlap",
+        "rejected_rate", "negative_control", "mediator_overlap", "random_subset_total", "random_subset_ranking",
     }  # fmt: skip
     assert all(r["verdict"] in ("pass", "warn", "fail") and r["advice"] for r in found.diagnostics)
 
@@ -149,6 +149,16 @@ def test_large_truth_is_sampled_by_whole_users(small_night, monkeypatch):
     assert len(whole) == len(sample.ett_N)
     by_touch = known.set_index("touch_id").sort_index()
     assert np.isin(sample.estimate_N["latent"], by_touch.latent).all()
+
+
+def test_a_sweep_of_clips_says_how_far_the_observational_auuc_moves(small_night, found):
+    sweep = dataclasses.replace(CONF, evaluation=dataclasses.replace(CONF.evaluation, clip_sweep=(100.0, 0.8)))
+    again = stage.evaluate(small_night.inputs, sweep)
+    values = {r["name"]: r["value"] for r in again.diagnostics if r["name"].startswith("clip_sweep")}
+    assert set(values) == {"clip_sweep/max_weight=100", "clip_sweep/max_weight=0.8"}
+    assert values["clip_sweep/max_weight=100"] == 0 < values["clip_sweep/max_weight=0.8"]
+    assert again.auuc_by_bucket == found.auuc_by_bucket
+    assert not any(r["name"].startswith("clip_sweep") for r in found.diagnostics)
 
 
 def test_an_experiment_without_uploads_is_refused(small_night):

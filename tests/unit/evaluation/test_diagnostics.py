@@ -58,6 +58,8 @@ def test_a_placebo_that_finds_something_warns():
     assert (honest.name, honest.verdict, honest.value) == ("placebo_proxies", "pass", pytest.approx(0.01))
     assert verdicts(diagnostics.placebo_checks(claims | {"placebo_proxies": 0.001})) == {"placebo_proxies": "warn"}
     assert verdicts(diagnostics.placebo_checks({"latent": 0.0, "placebo_proxies": 0.1})) == {"placebo_proxies": "warn"}
+    unsettled = {"latent": 0.004, "placebo_touch": 0.001, "placebo_outcome": 0.001}
+    assert verdicts(diagnostics.placebo_checks(unsettled)) == {"placebo_touch": "warn", "placebo_outcome": "pass"}
     assert list(diagnostics.placebo_checks({})) == list(diagnostics.placebo_checks({"latent": 0.1})) == []
 
 

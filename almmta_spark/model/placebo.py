@@ -77,6 +77,8 @@ class PlaceboTouch(LatentModel):
 
         count_B, touches = batch.num_touches_B + is_planted_B, self.num_rows / 2
         contents_BLE = batch.touch_embedding_BLE
+        if contents_BLE is not None:  # the planted touch has none
+            contents_BLE = F.pad(contents_BLE * batch.mask_BL[:, :, None], (0, 0, 0, 1))
         return replace(
             batch,
             num_touches_B=count_B,
@@ -88,7 +90,7 @@ class PlaceboTouch(LatentModel):
             age_BL=longer(batch.age_BL, batch.age_BL[:, 0].roll(1, 0)),
             bucket_BL=longer(batch.bucket_BL, 0),
             weight_BL=longer(batch.weight_BL, 1.0),
-            touch_embedding_BLE=None if contents_BLE is None else F.pad(contents_BLE, (0, 0, 0, 1)),
+            touch_embedding_BLE=contents_BLE,
         )
 
 

@@ -37,4 +37,4 @@ def test_taking_out_a_hidden_cause_of_known_strength_brings_the_size_back(night,
     corrected = sensitivity.confounded_effect(effect + deleted, deleted, share)
     before, after = (values.sum() / of_night.effects.sum() for values in (effect, corrected))
     print(f"magnitude ratio {before:.3f}, {after:.3f} without the hidden cause's share {share:.3f} of the slope")
-    assert before > 1.25 and abs(after - 1) < 0.15
+    assert before > 1.15 and 0.8 <= after <= 1.05  # 1.26 and .89; worlds without such a cause: .90 to .94

@@ -57,6 +57,22 @@ def test_its_effect_stands_for_each_touch_of_the_journey_and_is_none_where_its_c
     assert (placebo.effects(batch).removal_effect_BL == 0).all()
 
 
+def test_longer_padding_changes_nothing():
+    spec = replace(SPEC, touch_embeddings=True)
+    batch = Batch.from_columns(make_columns(), spec)
+    placebo = model("placebo_touch", spec).eval()
+    names = ("cluster", "item", "author", "item_touches", "author_touches", "age", "bucket", "weight")
+    lists = [f"{name}_BL" for name in names]
+    junk = {name: torch.nn.functional.pad(getattr(batch, name), (0, 2), value=3) for name in lists}
+    junk["touch_embedding_BLE"] = torch.nn.functional.pad(batch.touch_embedding_BLE, (0, 0, 0, 2), value=3.0)
+    wide = replace(batch, **junk)
+    torch.testing.assert_close(placebo(wide)["loss"], placebo(batch)["loss"])
+    length = batch.cluster_BL.shape[1]
+    found = placebo.effects(wide).removal_effect_BL
+    torch.testing.assert_close(found[:, :length], placebo.effects(batch).removal_effect_BL)
+    assert not found[:, length:].any()
+
+
 def test_about_half_of_the_journeys_are_planted_the_same_ones_each_time():
     batch = Batch.from_columns(make_columns(num_rows=600), SPEC)
     placebo = model("placebo_touch")

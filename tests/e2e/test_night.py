@@ -214,7 +214,7 @@ def test_a_changed_setting_reruns_the_stage_that_read_it(spark, copied):
     after = night_log.versions(spark, copied, DS)
     assert {t for t in before if before[t] != after[t]} == {
         *(t.name for t in tables.ROLLUPS),
-        *("grouped_uplift", "auuc_by_bucket", "truth_metrics", "diagnostics"),
+        *("exposure_efficiency", "grouped_uplift", "auuc_by_bucket", "truth_metrics", "diagnostics"),
     }
 
 

@@ -42,6 +42,7 @@ class Check:
         return self.value < limit if self.low else self.value > limit
 
     def row(self) -> Row:
+        """As a row of the table diagnostics; an unknown value is null."""
         return {
             "name": self.name,
             "value": null_if_nan(self.value),

@@ -67,6 +67,8 @@ class SignalConfig:
 
 @dataclass(frozen=True)
 class IngestConfig:
+    """Which rows of the logs are refused, and how items and users are looked up."""
+
     max_rejected_rate: float = 0.05
     """Share of an input table's rows that may be refused before the night stops with nothing published."""
     max_embedding_norm: float = 1e6
@@ -82,6 +84,8 @@ class IngestConfig:
 
 @dataclass(frozen=True)
 class JourneysConfig:
+    """The windows of a night and how much of a user it keeps."""
+
     lookback_hours: float = 24.0
     """Touchpoints are the exposures in [index_ts - lookback_hours, index_ts)."""
     pre_hours: float = 24.0
@@ -99,6 +103,8 @@ class JourneysConfig:
 
 @dataclass(frozen=True)
 class PropensityConfig:
+    """Treatment clusters, their propensities, buckets and weights."""
+
     num_clusters: int = 40
     """Treatment clusters fitted from item embeddings when `items.cluster` is null throughout."""
     num_folds: int = 2
@@ -126,6 +132,8 @@ class PropensityConfig:
 
 @dataclass(frozen=True)
 class PairsConfig:
+    """When a touch and an upload are a high-match pair, and what it is contrasted with."""
+
     match_threshold: float | None = None
     """Cosine similarity from which a (touch, upload) pair is high-match; None: match_quantile decides."""
     match_quantile: float = 0.7
@@ -145,6 +153,8 @@ class PairsConfig:
 
 @dataclass(frozen=True)
 class ExamplesConfig:
+    """Who is held out of fits, and how the training table is laid out."""
+
     validation_share: float = 0.1
     """Share of users (by hash) held out of every fit."""
     num_row_groups: int = 16
@@ -163,6 +173,8 @@ class ExamplesConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
+    """Parts and sizes of the models; a field says which variants read it."""
+
     embedding_dim: int = 4
     """Length R of a cluster's modulation vector e_c."""
     content_modulation: bool = True
@@ -292,6 +304,8 @@ class EnsembleConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
+    """What is fitted a night, by how many processes and for how long."""
+
     variants: tuple[str, ...] = ("latent", "backdoor")
     """Models fitted each night, out of VARIANTS. The first is the night's own, the others are compared."""
     placebos: tuple[str, ...] = ("placebo_proxies",)
@@ -358,6 +372,8 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class AttributionConfig:
+    """What is written beside the models, and how journeys are scored."""
+
     baselines: tuple[str, ...] = ("last_touch", "linear", "time_decay")
     """Methods without a model that are written beside the models, out of BASELINES."""
     half_life_hours: float = 6.0
@@ -381,6 +397,8 @@ class AttributionConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
+    """Groups, intervals, sweeps and the experiment's probability."""
+
     min_group_rows: int = 50
     """Touches a (bucket, cluster) group needs to enter an AUUC."""
     bootstrap_replicates: int = 200
@@ -403,6 +421,8 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class SimulatorConfig:
+    """The world that jobs/simulate draws, and how much of it."""
+
     world: str = "default"
     """One of WORLDS, or random:<k> (simulator/worlds.py, family.py; equations: mechanism.py)."""
     num_users: int = 60_000
@@ -438,6 +458,8 @@ class SimulatorConfig:
 
 @dataclass(frozen=True)
 class TrackingConfig:
+    """Where MLflow is, and under which names nights are logged there."""
+
     uri: str = "sqlite:///{root}/mlflow.db"
     """MLflow tracking URI; {root} is the warehouse's parent folder. MLFLOW_TRACKING_URI goes before it."""
     artifacts: str = "{root}/mlartifacts"
@@ -466,6 +488,8 @@ class PublishingConfig:
 
 @dataclass(frozen=True)
 class Config:
+    """All settings of a night: what conf/*.yaml and --set may say. Unknown keys are refused."""
+
     env: str = "local"
     """Name in the MLflow experiment: almmta/<env>/nightly."""
     warehouse: str = "warehouse"

@@ -11,6 +11,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Signal:
+    """A proxy: one column of outcome_proxies or intent_proxies."""
+
     name: str
     kind: str
     """binary or count"""
@@ -20,6 +22,8 @@ class Signal:
 
 @dataclass(frozen=True)
 class ExampleSpec:
+    """What the columns of training_examples mean: lengths, names, and statistics of the training users."""
+
     clusters: tuple[int, ...]
     """Cluster of each cluster_index, ascending."""
     max_touchpoints: int
@@ -56,14 +60,17 @@ class ExampleSpec:
         return len(self.covariate_mean)
 
     def to_json(self) -> str:
+        """As text that from_json reads; equal specs give equal text."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> ExampleSpec:
+        """The spec that to_json wrote."""
         return cls.from_dict(json.loads(text))
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> ExampleSpec:
+        """The spec of dataclasses.asdict, or of its JSON: lists become tuples."""
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
         values["cluster_contents"] = tuple(map(tuple, raw.get("cluster_contents", ())))
         for name in ("outcome_proxies", "intent_proxies"):

@@ -33,10 +33,12 @@ Manifest = Mapping[str, Any]
 
 
 def folder(conf: Config, ds: str) -> str:
+    """Where a night's manifests are."""
     return storage.join(conf.warehouse, "_manifests", f"ds={ds}")
 
 
 def url(conf: Config, ds: str, stage: str) -> str:
+    """Where the manifest of one stage is."""
     return storage.join(folder(conf, ds), f"{stage}.json")
 
 
@@ -70,34 +72,42 @@ class Place:
         return _KINDS[kind](self, *what)
 
     def setting(self, key: str) -> str:
+        """Digest of a setting, `section.key`, or of a whole section."""
         value: Any = self.conf
         for name in key.split("."):
             value = getattr(value, name, None)
         return config.digest(value)[:16]
 
     def code(self) -> str:
+        """Of the package and the jobs."""
         return code_version()
 
     def days(self, table: str, *days: str) -> str:
+        """Fingerprint of an input table's files on these days."""
         return spark_tables.fingerprint(self.spark, self.conf, tables.BY_NAME[table], days)
 
     def snapshot(self, table: str, not_after: str) -> str:
+        """The same of a snapshot table's newest day that is not after another."""
         days = [d for d in spark_tables.input_days(self.spark, self.conf, tables.BY_NAME[table]) if d <= not_after]
         return self.days(table, days[-1]) if days else NOTHING
 
     def night(self, table: str, ds: str) -> str:
+        """Fingerprint of a table's version that readers of the night see."""
         found = spark_tables.published(self.spark, self.conf, tables.BY_NAME[table], ds, self.drafts)
         return found.fingerprint if found else NOTHING
 
     def version(self, table: str, ds: str, version: str) -> str:
+        """The same of one version by name, seen by readers or not."""
         found = spark_tables.card(self.spark, self.conf, tables.BY_NAME[table], ds, version)
         return found.fingerprint if found else NOTHING
 
     def model(self, ds: str, variant: str) -> str:
+        """Digest of a trained model."""
         text = storage.read_text(self.spark, storage.join(model_folder(self.conf, ds, variant), "model.json"))
         return str(json.loads(text)["digest"]) if text else NOTHING
 
     def notes(self, ds: str, stage: str) -> str:
+        """Digest of what an earlier stage noted in its manifest."""
         found = read(self.spark, self.conf, ds, stage)
         return config.digest(found["notes"])[:16] if found else NOTHING
 
@@ -117,6 +127,7 @@ _KINDS: Mapping[str, Callable[..., str]] = {
 
 
 def model_folder(conf: Config, ds: str, variant: str = "") -> str:
+    """Where a night's models are, or one of them."""
     root = storage.join(conf.warehouse, "_models", f"ds={ds}")
     return storage.join(root, variant) if variant else root
 

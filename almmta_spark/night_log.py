@@ -77,6 +77,7 @@ class Owner:
 
     @classmethod
     def here(cls) -> Owner:
+        """This process."""
         return cls(uuid.uuid4().hex, socket.gethostname(), _place(), os.getpid(), _started(os.getpid()))
 
     def is_known_dead(self) -> bool:
@@ -89,6 +90,8 @@ class Owner:
 
 @dataclass(frozen=True)
 class Entry:
+    """One numbered file of a night's log: who may write, what readers see, and what else is kept."""
+
     number: int = 0
     owner: Owner | None = None
     until: str = ""
@@ -98,10 +101,12 @@ class Entry:
     """Editions to go back to, newest first by when they were replaced."""
 
     def to_json(self) -> str:
+        """The file's text."""
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Entry:
+        """The entry that to_json wrote."""
         raw = json.loads(text)
         owner = None if raw["owner"] is None else Owner(**raw["owner"])
         kept = tuple(Edition(**edition) for edition in raw["kept"])
@@ -120,6 +125,7 @@ class Entry:
 
 
 def folder(conf: Config, ds: str) -> str:
+    """Where a night's log is."""
     return storage.join(conf.warehouse, "_nights", f"ds={ds}")
 
 

@@ -104,10 +104,12 @@ class Night:
         return self.looked.setdefault(" ".join(what), found)
 
     def read(self, table: Table, hours_back: float = 0.0, hours_ahead: float = 0.0) -> DataFrame:
+        """A table of the night, or an input table's rows in a window about index_ts."""
         self._remember(table, spark_tables.window_days(table, self.ds, hours_back, hours_ahead))
         return spark_tables.read(self.spark, self._settings, table, self.ds, hours_back, hours_ahead, self.place.drafts)
 
     def read_snapshot(self, table: Table, not_after_ds: str) -> DataFrame:
+        """The newest snapshot of an input table that is not after a day."""
         self.look("snapshot", table.name, not_after_ds)
         self._remember(table, [spark_tables.snapshot_day(self.spark, self._settings, table, not_after_ds)])
         return spark_tables.read_snapshot(self.spark, self._settings, table, not_after_ds)
@@ -142,10 +144,12 @@ class Night:
         return set(days) <= set(spark_tables.input_days(self.spark, self._settings, table))
 
     def meta(self, table: Table) -> Mapping[str, Any]:
+        """What a stage kept with a table of this night."""
         self.look("night", table.name, self.ds)
         return spark_tables.meta(self.spark, self._settings, table, self.ds, self.place.drafts)
 
     def path(self, table: Table) -> str:
+        """Folder of a table's version of this night."""
         self.look("night", table.name, self.ds)
         return spark_tables.path(self.spark, self._settings, table, self.ds, self.place.drafts)
 
@@ -196,6 +200,7 @@ class Night:
         self.made[made] = self.place.find(made)
 
     def figures_folder(self) -> str:
+        """Where the night's figures are."""
         return storage.join(self._settings.warehouse, "_figures", f"ds={self.ds}")
 
     def note(self, **facts: Any) -> None:
@@ -309,5 +314,6 @@ def fail(error: Exception) -> None:
 
 
 def set_up_logging() -> None:
+    """Our own messages to stderr; of libraries' only warnings."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     log.setLevel(logging.INFO)

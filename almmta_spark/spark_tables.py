@@ -62,6 +62,7 @@ def index_ts(ds: str) -> datetime:
 
 
 def shift(ds: str, days: int) -> str:
+    """The date so many days later, or earlier below 0."""
     return (index_ts(ds) + timedelta(days=days)).strftime(tables.DS_FORMAT)
 
 
@@ -188,6 +189,7 @@ def _found(spark: Spark, conf: Config, table: Table, ds: str, drafts: Drafts) ->
 
 
 def folder(conf: Config, table: Table, ds: str | None = None) -> str:
+    """Where a table is, or its night or day."""
     root = storage.join(conf.warehouse, table.name)
     return root if ds is None else storage.join(root, f"ds={ds}")
 

@@ -23,6 +23,7 @@ OBJECT_STORES = ("s3", "s3a", "gs", "abfs", "abfss", "wasbs", "oss", "cosn", "me
 
 
 def join(root: str, *parts: str) -> str:
+    """Parts of a URL or path, one slash between two."""
     return "/".join([root.rstrip("/"), *parts])
 
 

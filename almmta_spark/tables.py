@@ -12,6 +12,8 @@ DS_FORMAT = "%Y-%m-%d"
 
 @dataclass(frozen=True)
 class Column:
+    """One column, its type in Spark's words."""
+
     name: str
     type: str
     meaning: str
@@ -22,6 +24,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
+    """Schema, key and meaning of one table."""
+
     name: str
     meaning: str
     key: tuple[str, ...]

@@ -98,10 +98,13 @@ class Tracker:
 
 @dataclass(frozen=True)
 class Run:
+    """One run in MLflow, open."""
+
     client: MlflowClient
     run_id: str
 
     def params(self, values: Mapping[str, str]) -> None:
+        """Logs them in one call."""
         from mlflow.entities import Param
 
         self.client.log_batch(self.run_id, params=[Param(k, v) for k, v in sorted(values.items())])
@@ -115,6 +118,7 @@ class Run:
             self.client.log_batch(self.run_id, metrics=known)
 
     def table(self, name: str, frame: pd.DataFrame) -> None:
+        """Logs a small table as tables/NAME.csv."""
         self.client.log_text(self.run_id, frame.to_csv(index=False), f"tables/{name}.csv")
 
     def dataset(self, table: tables.Table, location: str, rows: int, digest: str) -> None:
@@ -136,6 +140,7 @@ class Run:
         self.client.log_inputs(self.run_id, [DatasetInput(entry, [InputTag("mlflow.data.context", "attribution")])])
 
     def end(self, at: int | None = None) -> None:
+        """Marks the run finished, at a time in milliseconds or now."""
         self.client.set_terminated(self.run_id, "FINISHED", at)
 
 

@@ -26,6 +26,7 @@ from jobs.ingest import users_not_after
 
 
 def run(night: runner.Night) -> None:
+    """journeys, propensities, item_clusters and the trained models -> attribution, journey_scores."""
     conf, level = night.conf.attribution, night.conf.evaluation.interval
     journeys, propensities = night.read(tables.JOURNEYS), night.read(tables.PROPENSITIES)
     items = night.read(tables.ITEM_CLUSTERS)

@@ -11,6 +11,7 @@ from almmta_spark.examples.spec import build_spec
 
 
 def run(night: runner.Night) -> None:
+    """The pooled nights' journeys, propensities, matched_pairs and the night's item_clusters -> training_examples."""
     pooled = (tables.JOURNEYS, tables.PROPENSITIES, tables.MATCHED_PAIRS)
     nights = night.pooled_nights(*pooled)
     journeys, propensities, pairs = (night.read_nights(table, nights) for table in pooled)

@@ -10,6 +10,7 @@ from jobs.ingest import users_not_after
 
 
 def run(night: runner.Night) -> None:
+    """events, users -> journeys; notes the account of every input row."""
     events = night.read(tables.EVENTS)
     ingested = IngestSummary.from_dict(night.meta(tables.EVENTS))
     users = accepted_users(night.read_snapshot(tables.USERS, users_not_after(night)), ingested)

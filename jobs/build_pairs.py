@@ -7,6 +7,7 @@ from almmta_spark.pairs.build import build_pairs
 
 
 def run(night: runner.Night) -> None:
+    """journeys, propensities, item_clusters -> matched_pairs; notes the threshold."""
     pairs, chosen = build_pairs(
         night.read(tables.JOURNEYS),
         night.read(tables.PROPENSITIES),

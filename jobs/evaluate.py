@@ -17,6 +17,7 @@ from jobs.experiment import POOLED, experiment
 
 
 def run(night: runner.Night) -> None:
+    """attribution and what judges it -> roll-ups, exposure_efficiency, the evaluation's tables and figures."""
     attribution = night.read(tables.ATTRIBUTION)
     for table, rows in stage.rollups(attribution, night.conf):
         night.write(rows, table)

@@ -74,9 +74,11 @@ class Fitted:
     seed: int
 
     def effect(self, method: str, examples: str = "base", seed: int | None = None) -> Floats:
+        """Effects of the sampled touches by one fit, [N]."""
         return self.effects[method, examples, self.seed if seed is None else seed]
 
     def errors(self, method: str, examples: str = "base") -> dict[str, float]:
+        """Metrics of that fit against the exact effects."""
         of = self.sample
         return dict(effects.against_truth(self.effect(method, examples), of.ett_N, of.journey_N, of.group_N))
 
@@ -86,6 +88,7 @@ class Fitted:
 
 
 def main() -> None:
+    """Fits what is missing, draws everything and writes it: --help says of which night."""
     runner.set_up_logging()
     args = parse_args()
     try:
@@ -113,6 +116,7 @@ def main() -> None:
 
 
 def parse_args() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m jobs.figures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -140,6 +144,7 @@ def night_confs(key: Key, base: Config, home: str) -> dict[str, Config]:
 
 
 def night_ds(name: str) -> str:
+    """The night of a table of examples."""
     return spark_tables.shift(truth.DS, 1) if name == "next" else truth.DS
 
 
@@ -171,6 +176,7 @@ def derived(base: Config, name: str) -> Config:
 
 
 def pairs_name(quantile: float) -> str:
+    """Of the examples whose pairs are matched from another quantile on."""
     return f"pairs{quantile:g}"
 
 
@@ -236,6 +242,7 @@ def stability(key: Key, fitted: Fitted) -> list[Record]:
 
 
 def draw(spark: SparkSession, base: Config, fitted: Fitted) -> dict[str, Figure]:
+    """Every figure by its name."""
     of = f"world {base.simulator.world}, {base.simulator.num_users:,} users"
     cluster_N = fitted.sample.cluster_N
     seeds = range(fitted.seed, fitted.seed + NUM_SEEDS)
@@ -258,15 +265,18 @@ def dynamics(fitted: Fitted) -> dict[str, dict[str, list[float]]]:
 
 
 def label(fitted: Fitted, method: str) -> str:
+    """A method in words, with its error."""
     name = parts.WORDS.get(method, "as it is")
     return f"{name} (RMSE {fitted.errors(method)['relative_rmse']:.2f})"
 
 
 def history(fitted: Fitted, method: str) -> list[dict]:
+    """Epochs of a method's training."""
     return fitted.results[method, "base", fitted.seed].history
 
 
 def sweeps(fitted: Fitted, base: Config) -> list[figures.Sweep]:
+    """Errors under other values of the settings that people ask about."""
     rates = [
         figures.Sweep(
             f"training.{rate}", "latent", RATES, [fitted.errors(f"latent:{rate}={v:g}") for v in RATES], log=True
@@ -309,6 +319,7 @@ def one_journey(spark: SparkSession, base: Config) -> figures.Journey:
 
 
 def save(drawn: dict[str, Figure], folder: Path) -> None:
+    """As PNG files in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in drawn.items():
         figure.savefig(folder / f"{name}.png", dpi=110)

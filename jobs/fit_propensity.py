@@ -14,6 +14,7 @@ from jobs.ingest import accepted_decisions, users_not_after
 
 
 def run(night: runner.Night) -> None:
+    """The pooled nights' item_clusters and journeys -> propensities of the night, and of those in its experiment."""
     pooled = (tables.ITEM_CLUSTERS, tables.JOURNEYS)
     nights = night.pooled_nights(*pooled)
     items, journeys = (night.read_nights(table, nights) for table in pooled)

@@ -36,6 +36,7 @@ def import_kuairand(spark: SparkSession, conf: Config, folder: str, content_days
 
 
 def rows_by_day(spark: SparkSession, conf: Config, table: Table) -> dict[str, int]:
+    """Rows that were written, by day. One scan."""
     counted = spark.read.parquet(spark_tables.folder(conf, table)).groupBy("ds").count().collect()
     return {str(r["ds"]): r["count"] for r in sorted(counted)}
 
@@ -53,6 +54,7 @@ def refuse(rejected: DataFrame, counts: dict[str, int], conf: Config) -> None:
 
 
 def main() -> None:
+    """Imports a download into the input tables: --help says from where."""
     runner.set_up_logging()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = os.environ.get("ALMMTA_KUAIRAND", "../shared/data/kuairand")

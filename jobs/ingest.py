@@ -10,6 +10,7 @@ from almmta_spark.logs.summary import IngestSummary
 
 
 def run(night: runner.Night) -> None:
+    """The input tables of the night's windows -> events, item_clusters, rejected_rows."""
     hours = night.conf.journeys
     has_intents = any("intent_proxy" in s.roles for s in night.conf.signals.values())
     signal_hours = hours.lookback_hours + (hours.pre_hours if has_intents else 0.0)

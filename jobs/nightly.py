@@ -40,6 +40,7 @@ STAGES: dict[str, runner.Stage] = {
 
 
 def parse_args() -> argparse.Namespace:
+    """The command line."""
     parser = runner.parser(__doc__, needs_night=False)
     parser.add_argument("--from", dest="first", metavar="DATE", help="first night of several")
     parser.add_argument("--to", dest="last", metavar="DATE", help="last night of several")
@@ -67,6 +68,7 @@ def show_plan(conf: config.Config, wanted: list[str]) -> None:
 
 
 def main() -> None:
+    """Runs the wanted nights, oldest first, each under one claim."""
     runner.set_up_logging()
     args = parse_args()
     try:

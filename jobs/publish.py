@@ -32,6 +32,7 @@ AGGREGATED = (
 
 
 def run(night: runner.Night) -> None:
+    """The night's small tables, figures and its own model -> one MLflow run; publishes the night's tables first."""
     manifests = night.other_manifests()
     frames = {t.name: _small(night, t) for t in AGGREGATED}
     attribution = night.published(tables.ATTRIBUTION)

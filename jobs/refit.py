@@ -50,6 +50,7 @@ def fit(spark: SparkSession, home: str, fits: Sequence[Fit]) -> list[train.FitRe
 
 
 def request(spark: SparkSession, one: Fit, output_dir: str) -> train.FitRequest:
+    """What training is asked for to make one fit."""
     where = (spark, one.examples, tables.TRAINING_EXAMPLES, one.ds)
     url, spec = spark_tables.path(*where), ExampleSpec.from_dict(spark_tables.meta(*where)["spec"])
     chosen = one.spec

@@ -14,6 +14,7 @@ from almmta_spark.night_log import Claim, ClaimLost
 
 
 def main() -> None:
+    """Makes an earlier edition of a night current: --help says which."""
     runner.set_up_logging()
     parser = runner.parser(__doc__)
     parser.add_argument(

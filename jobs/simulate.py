@@ -12,6 +12,7 @@ from almmta_spark.simulator.write_logs import simulate, world_of
 
 
 def run(night: runner.Night) -> None:
+    """The configured world -> input tables and the truth about them."""
     conf = night.conf
     for table, day, rows in simulate(night.spark, conf.simulator, conf.seed, night.ds):
         spark_tables.write_input(rows, conf, table, day)

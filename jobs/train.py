@@ -16,6 +16,7 @@ from almmta_spark.training.request import FitRequest, FitResult
 
 
 def run(night: runner.Night) -> None:
+    """training_examples -> a folder a model; notes metrics and histories."""
     night.read(tables.TRAINING_EXAMPLES)  # remembered in the manifest; the ranks read its files themselves
     examples = night.path(tables.TRAINING_EXAMPLES)
     spec = ExampleSpec.from_dict(night.meta(tables.TRAINING_EXAMPLES)["spec"])

@@ -78,6 +78,7 @@ class Task:
 
 
 def main() -> None:
+    """Runs the nights that are missing and writes reports/truth.{json,md}: --help says of which worlds."""
     runner.set_up_logging()
     args = parse_args()
     try:
@@ -99,6 +100,7 @@ def main() -> None:
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m jobs.truth", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -270,6 +272,7 @@ def figures(spark: SparkSession, task: Task) -> tuple[Record, ...]:
 
 
 def rows(spark: SparkSession, conf: Config, table: tables.Table) -> list[dict[str, Any]]:
+    """A small table of the night as dictionaries, ordered by its key."""
     return [row.asDict() for row in spark_tables.read(spark, conf, table, DS).orderBy(*table.key).collect()]
 
 
@@ -297,6 +300,7 @@ def write(kept: Results, base: Config, code: str, folder: Path, anew: bool = Fal
 
 
 def measured_by(night: NightResults) -> Record:
+    """Which code measured a night, and how long it took, as a record."""
     key = night.key
     metric = f"{records.CODE}{night.code[:12]}"
     return Record(key.world, key.n, key.seed, records.NIGHT, metric, None, round(night.seconds, 1))

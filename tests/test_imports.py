@@ -106,3 +106,45 @@ def test_only_one_job_trains_and_only_one_simulates():
     for unit_name, owner in (("training", "train.py"), ("simulator", "simulate.py")):
         users = {p.name for p in (ROOT / "jobs").glob("*.py") if unit_name in {n for n, _ in own_imports(p)}}
         assert users <= {owner}
+
+
+def public(scope: ast.Module | ast.ClassDef, owner: str = "") -> Iterator[tuple[str, ast.FunctionDef | ast.ClassDef]]:
+    """Functions and classes that others may use, and the classes' methods; properties read as what they are called."""
+    for node in scope.body:
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
+            continue
+        if not any(ast.unparse(decorator).endswith("property") for decorator in node.decorator_list):
+            yield owner + node.name, node
+        if isinstance(node, ast.ClassDef):
+            yield from public(node, f"{node.name}.")
+
+
+def undocumented(source: str) -> list[str]:
+    return [name for name, node in public(ast.parse(source)) if ast.get_docstring(node) is None]
+
+
+SAMPLE = """
+def f(): ...
+def _g(): ...
+def h():
+    "Says."
+    def nested(): ...
+class A:
+    @property
+    def a(self): ...
+    def b(self): ...
+    def _c(self): ...
+    def __len__(self): ...
+"""
+
+
+def test_what_is_looked_at_for_a_docstring():
+    assert undocumented(SAMPLE) == ["f", "A", "A.b"]
+
+
+@pytest.mark.parametrize(
+    "path", [*MODULES, *sorted((ROOT / "jobs").glob("*.py"))], ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_everything_public_says_what_it_is(path):
+    missing = undocumented(path.read_text())
+    assert not missing, f"{path.relative_to(ROOT)}: a docstring is missing in {', '.join(missing)}"

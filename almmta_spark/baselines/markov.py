@@ -46,6 +46,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Removal:
+    """What removing each cluster takes from the chance to convert."""
+
     p_conversion: float
     """Of a journey from its start; with values, what it earns on average."""
     effect: dict[int, float]

@@ -24,6 +24,8 @@ _DECIMALS = 9  # of a coefficient: how a solver sums its last bits is then no pa
 
 @dataclass(frozen=True)
 class OutcomeRegression:
+    """A fit: a line in standardised covariates for each cluster and arm."""
+
     mean_D: Floats
     scale_D: Floats
     cluster_K: Ints

@@ -60,6 +60,7 @@ def finish(figure: Figure, axes: Sequence[Axes], legend: bool = True) -> Figure:
 
 
 def tidy(axis: Axes) -> None:
+    """An axis without box: a light grid behind the data, plain numbers."""
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="y", color="#dddddd", linewidth=0.6)
     axis.set_axisbelow(True)

@@ -27,6 +27,8 @@ GROUP = ("propensity_bucket", "cluster")
 
 @dataclass(frozen=True)
 class Protocol:
+    """How uplift is known, and of what it is the uplift."""
+
     name: str
     estimand: str
     has_control: bool

@@ -29,6 +29,8 @@ class Overlap:
 
 @dataclass(frozen=True)
 class BucketOverlap:
+    """Sums over one propensity bucket."""
+
     pairs: int
     """(journey, cluster) pairs."""
     exposed: int

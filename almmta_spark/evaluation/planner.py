@@ -148,6 +148,7 @@ def report(plan: HoldOut, effect: float | None, direct: float | None, args: argp
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Prints decisions and power of an experiment: --help says of which."""
     parser = argparse.ArgumentParser("planner", description="Decisions that a withholding experiment needs.")
     parser.add_argument("--base-rate", type=float, required=True, help="share of users with an upload, touch kept")
     parser.add_argument("--effect", type=float, help="mean effect of a touch to be seen")

@@ -122,6 +122,8 @@ class Fit:
 
 @dataclass(frozen=True)
 class ModelFit:
+    """How well one model predicts the journeys it learned from and those it did not."""
+
     training: Fit
     held_out: Fit
     posterior_variance: float

@@ -84,6 +84,7 @@ def compare(
 
 
 def comparison(predicted_R: np.ndarray, shortfall_R: np.ndarray, level: float, num_decisions: int) -> Comparison:
+    """The data's figures (replicate 0) with an interval, and the decisions it takes to see as much missing."""
     lower, upper = (float(end) for end in bootstrap.interval(shortfall_R, level))
     needed = planner.needed_after(num_decisions, (upper - lower) / 2, float(predicted_R[0]), level)
     return Comparison(float(predicted_R[0]), float(shortfall_R[0]), lower, upper, num_decisions, needed)

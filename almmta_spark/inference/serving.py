@@ -21,11 +21,13 @@ class AttributionModel(PythonModel):
     """Loads weights.pt with weights_only=True; the spec beside it standardises raw covariates as training did."""
 
     def load_context(self, context: Any) -> None:
+        """Called by MLflow: reads the model's folder."""
         from almmta_spark.model import saved
 
         self.model_, self.spec_, self.info_ = saved.load(context.artifacts["model"])
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Called by MLflow: p_outcome and the touches' removal effects with their intervals, a row a journey."""
         from almmta_spark.inference.deletion import deletion_effects
 
         seen = "user_id" in model_input

@@ -48,6 +48,7 @@ class Account:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Account:
+        """The account that to_dict wrote."""
         return cls(**{**{k: v for k, v in raw.items() if k != "reasons"}, "rejected": dict(raw["reasons"])})
 
 

@@ -80,6 +80,7 @@ def no_rejections(like: DataFrame) -> DataFrame:
 
 
 def union(frames: Sequence[DataFrame]) -> DataFrame:
+    """All rows of the frames, columns by name."""
     return reduce(DataFrame.unionByName, frames)
 
 

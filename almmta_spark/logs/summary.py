@@ -12,6 +12,8 @@ from almmta_spark.logs.accounting import Account
 
 @dataclass(frozen=True)
 class IngestSummary:
+    """What ingest found, for the stages after it: kept with the table events."""
+
     accounts: Mapping[str, Account]
     """By input table; `used` is what ingest accepted."""
     embedding_length: int
@@ -25,6 +27,7 @@ class IngestSummary:
     """Names that conf does not know: taken as outcome proxies."""
 
     def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {
             **plain,
@@ -34,5 +37,6 @@ class IngestSummary:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> IngestSummary:
+        """The summary that to_dict wrote."""
         accounts = {name: Account.from_dict(counts) for name, counts in raw["accounts"].items()}
         return cls(**{**raw, "accounts": accounts, "unknown_signals": tuple(raw["unknown_signals"])})

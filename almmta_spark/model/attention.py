@@ -39,6 +39,8 @@ PACE = 0.2
 
 
 class AttentionModel(nn.Module):
+    """Variant `attention`."""
+
     def __init__(self, spec: ExampleSpec, conf: ModelConfig) -> None:
         super().__init__()
         self.touches = TouchInputs(spec, conf)
@@ -47,9 +49,11 @@ class AttentionModel(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Each part's own start."""
         initialise.children(self, generator)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """dense, sparse and leak parameters, for their learning rates."""
         return initialise.split_groups(self, [self.touches.embedding_KR], [])
 
     def project(self) -> None:
@@ -80,11 +84,13 @@ class SlowLinear(nn.Linear):
     (equalised learning rate, Karras et al. 2018)."""
 
     def initialise(self, generator: torch.Generator | None) -> None:
+        """As any linear layer, in these units."""
         initialise.linear(self, generator)
         with torch.no_grad():
             self.weight.div_(PACE)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """[..., in] -> [..., out]"""
         return F.linear(inputs, self.weight * PACE, self.bias * PACE)
 
 
@@ -98,10 +104,12 @@ class TouchInputs(nn.Module):
         self.linear = SlowLinear(inputs, 3 * conf.hidden)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Random clusters, random gates."""
         initialise.normal(self.embedding_KR, 0.5, generator)
         self.linear.initialise(generator)
 
     def forward(self, batch: Batch) -> Tensor:
+        """What the gates of each touch get, [B, L, G]."""
         ages_BLA = torch.stack([torch.exp(-batch.age_BL / scale) for scale in AGE_SCALES_HOURS], dim=-1)
         covariates_BLD = batch.covariates_BD[:, None].expand(-1, batch.age_BL.shape[1], -1)
         gates_BLG: Tensor = self.linear(torch.cat([self.embedding_KR[batch.cluster_BL], ages_BLA, covariates_BLD], -1))
@@ -118,6 +126,7 @@ class AttendedStates(nn.Module):
         self.score_H = nn.Parameter(torch.empty(hidden))
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Random, the attention nearly even."""
         self.recurrent.initialise(generator)
         self.attention.initialise(generator)
         initialise.normal(self.score_H, 0.1, generator)

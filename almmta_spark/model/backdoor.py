@@ -36,10 +36,12 @@ class Head(nn.Module):
         self.hidden, self.out = nn.Linear(inputs, hidden), nn.Linear(hidden, 1)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """A constant: `bias` whatever the inputs."""
         initialise.linear(self.hidden, generator)
         initialise.zero_linear(self.out, bias=self.bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """[..., inputs] -> [...]"""
         value: Tensor = self.out(torch.relu(self.hidden(inputs))).squeeze(-1)
         return value.float()
 
@@ -49,6 +51,8 @@ LogitOfSums = Callable[[Tensor], Tensor]
 
 
 class BackdoorModel(nn.Module):
+    """Variants `backdoor` and, with use_ipw, `backdoor_ipw`."""
+
     def __init__(self, spec: ExampleSpec, conf: ModelConfig) -> None:
         super().__init__()
         self.num_rows, self.sparsity, self.use_ipw = spec.num_training, conf.sparsity, conf.use_ipw
@@ -59,9 +63,11 @@ class BackdoorModel(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Each part's own start."""
         initialise.children(self, generator)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """dense, sparse and leak parameters, for their learning rates."""
         return initialise.split_groups(self, self.encoder.tables(), [])
 
     def project(self) -> None:

@@ -29,6 +29,8 @@ from almmta_spark.model.rates import TouchRates, rates_nll
 
 
 class BalancedModel(BackdoorModel):
+    """Variant `balanced`."""
+
     def __init__(self, spec: ExampleSpec, conf: ModelConfig) -> None:
         super().__init__(spec, conf)
         self.balance_weight = conf.balance_weight
@@ -37,6 +39,7 @@ class BalancedModel(BackdoorModel):
         self.reset_parameters()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Those of the back-door model, and the adversary's."""
         return initialise.split_groups(self, [*self.encoder.tables(), *self.adversary.tables()], [])
 
     def forward(self, batch: Batch, progress: float = 1.0, weight_B: Tensor | None = None) -> dict[str, Tensor]:
@@ -67,6 +70,7 @@ class Representation(nn.Module):
         self.hidden, self.out = nn.Linear(inputs, hidden), nn.Linear(hidden, inputs, bias=False)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """The covariates themselves, under tanh."""
         initialise.zero_linear(self.linear)
         with torch.no_grad():
             self.linear.weight.fill_diagonal_(1.0)
@@ -74,5 +78,6 @@ class Representation(nn.Module):
         initialise.zero_linear(self.out)
 
     def forward(self, covariates_BD: Tensor) -> Tensor:
+        """[B, D] -> [B, D], within (-1, 1)."""
         sum_BD: Tensor = self.linear(covariates_BD) + self.out(torch.relu(self.hidden(covariates_BD)))
         return torch.tanh(sum_BD.float())

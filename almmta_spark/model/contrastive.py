@@ -31,6 +31,7 @@ class ContrastivePairs(nn.Module):
         self.upload = nn.Linear(spec.embedding_length, conf.embedding_dim, bias=False)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Random projections."""
         initialise.linear(self.touch, generator)
         initialise.linear(self.upload, generator)
 
@@ -109,11 +110,13 @@ class UploadContent(nn.Module):
 
     @staticmethod
     def possible(spec: ExampleSpec, conf: ModelConfig) -> bool:
+        """Whether the examples hold what conf.upload_content reads."""
         if conf.upload_content == "plain":
             return spec.embedding_length > 0
         return conf.upload_content != "off" and TouchContents.possible(spec)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Each part's own start."""
         initialise.children(self, generator)
 
     def forward(

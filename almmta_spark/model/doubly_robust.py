@@ -38,6 +38,8 @@ from almmta_spark.model.rates import TouchRates, rates_nll
 
 
 class DoublyRobustModel(BackdoorModel):
+    """Variant `doubly_robust`."""
+
     def __init__(self, spec: ExampleSpec, conf: ModelConfig) -> None:
         super().__init__(spec, conf)
         self.rates = TouchRates(spec.num_covariates, len(spec.clusters))
@@ -45,6 +47,7 @@ class DoublyRobustModel(BackdoorModel):
         self.reset_parameters()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Those of the back-door model, the rates' and the correction's."""
         tables = [*self.encoder.tables(), *self.rates.tables(), self.correction.epsilon_K]
         return initialise.split_groups(self, tables, [])
 
@@ -79,7 +82,9 @@ class Correction(nn.Module):
         self.epsilon_K = nn.Parameter(torch.empty(num_clusters))
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """None at all."""
         initialise.fill(self.epsilon_K, 0.0)
 
     def forward(self, counts_BK: Tensor, log_rate_BK: Tensor) -> Tensor:
+        """Sum over clusters of epsilon times the exposure residual, [B]; the rates learn nothing from it."""
         return (counts_BK - log_rate_BK.detach().exp()) @ self.epsilon_K

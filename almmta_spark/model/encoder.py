@@ -212,6 +212,7 @@ class ContentStrength(nn.Module):
         self.out = nn.Linear(hidden, 1, bias=False) if hidden else None
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Nothing added, whatever the content."""
         initialise.zero_linear(self.linear)
         if self.hidden is not None and self.out is not None:
             initialise.linear(self.hidden, generator)

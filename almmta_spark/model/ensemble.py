@@ -60,6 +60,7 @@ class Ensemble(nn.Module):
                 constants[name].copy_(constant)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The members' stacked parameters, in the groups of one."""
         groups: dict[str, list[nn.Parameter]] = self.stacked.parameter_groups()  # type: ignore[operator]
         return groups
 

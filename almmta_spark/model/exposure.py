@@ -31,6 +31,7 @@ class ExposureFactor(nn.Module):
         self.quadrature = GaussHermite(num_nodes)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Clusters equally likely, two touches or so a journey, a weak factor."""
         for table in (self.taste_KD, self.popularity_K):
             initialise.fill(table, 0.0)
         initialise.normal(self.served_K, 0.1, generator)  # off 0: there the factor's gradient vanishes
@@ -40,6 +41,7 @@ class ExposureFactor(nn.Module):
         self.quadrature.reset_parameters()
 
     def tables(self) -> list[nn.Parameter]:
+        """Parameters with a row a cluster."""
         return [self.taste_KD, self.popularity_K, self.served_K]
 
     def log_likelihood_at_nodes(self, covariates_BD: Tensor, counts_BK: Tensor) -> Tensor:

@@ -15,11 +15,13 @@ def softplus_inverse(value: float) -> float:
 
 @torch.no_grad()
 def fill(parameter: torch.Tensor, value: float) -> None:
+    """In place, outside the graph."""
     parameter.fill_(value)
 
 
 @torch.no_grad()
 def normal(parameter: torch.Tensor, std: float, generator: torch.Generator | None, mean: float = 0.0) -> None:
+    """In place, outside the graph."""
     parameter.normal_(mean, std, generator=generator)
 
 

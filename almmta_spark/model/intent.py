@@ -35,6 +35,7 @@ class HiddenIntent(nn.Module):
         self.gamma = nn.Parameter(torch.empty(()))
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """An intent that nothing tells and that moves the outcome a little."""
         self.signals.reset_parameters(generator)
         initialise.zero_linear(self.linear)
         for parameter in (

@@ -54,6 +54,8 @@ class _Journey:
 
 
 class LatentModel(nn.Module):
+    """Variant `latent`."""
+
     def __init__(self, spec: ExampleSpec, conf: ModelConfig) -> None:
         super().__init__()
         self.num_clusters, self.num_rows, self.sparsity = len(spec.clusters), spec.num_training, conf.sparsity
@@ -79,9 +81,11 @@ class LatentModel(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Each part's own start."""
         initialise.children(self, generator)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """dense, sparse and leak parameters, for their learning rates."""
         tables = [*self.encoder.tables(), self.direct.omega_K]
         tables += [] if self.exposure is None else self.exposure.tables()
         tables += [] if self.intent is None else [self.intent.served_K]

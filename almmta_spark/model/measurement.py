@@ -53,6 +53,8 @@ def as_signals(spec: ExampleSpec, num_heads: int) -> tuple[Signal, ...]:
 
 @dataclass(frozen=True)
 class HeadValues:
+    """What the heads say of a batch."""
+
     value_BG: Tensor
     tracking_B: Tensor
     """Cost of keeping track of the heads' location and scale."""

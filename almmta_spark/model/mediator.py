@@ -29,6 +29,7 @@ class MediatorMean(nn.Module):
         self.one_minus_rho = nn.Parameter(torch.empty(()))
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """No baseline; a link of unit scale and rho_init."""
         initialise.zero_linear(self.baseline)
         initialise.fill(self.alpha, initialise.softplus_inverse(1.0))
         initialise.fill(self.one_minus_rho, initialise.softplus_inverse(max(1 - self.rho_init, 1e-3)))
@@ -57,6 +58,7 @@ class SignalEmission(nn.Module):
         self.counts = [j for j, signal in enumerate(signals) if signal.kind == "count"]
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Rare signals that follow the mediator a little."""
         initialise.fill(self.intercept_J, -2.0)
         initialise.fill(self.loading_J, 0.5)
 

@@ -39,6 +39,7 @@ class Slope(nn.Module):
         self.factor = nn.Parameter(torch.empty(())) if exposure_factor else None
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """softplus(0) = .69 for everybody."""
         initialise.zero_linear(self.linear, bias=0.0)
         if self.factor is not None:
             initialise.fill(self.factor, 0.0)
@@ -48,6 +49,7 @@ class Slope(nn.Module):
         return F.softplus(self.linear.bias.squeeze())
 
     def forward(self, covariates_BD: Tensor, factor_B: Tensor | None = None) -> Tensor:
+        """b of each journey, [B]."""
         need_B = self.linear(covariates_BD).squeeze(1)
         if self.factor is not None and factor_B is not None:
             need_B = need_B + self.factor * factor_B
@@ -69,12 +71,14 @@ class DirectPart(nn.Module):
         self.factor = nn.Linear(spec.num_covariates, 1) if exposure_factor else None
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """The base rate, whoever and whatever."""
         initialise.zero_linear(self.linear, bias=self.bias_init)
         initialise.fill(self.omega_K, 0.0)
         if self.factor is not None:
             initialise.zero_linear(self.factor)
 
     def forward(self, covariates_BD: Tensor, counts_BK: Tensor, factor_B: Tensor | None) -> Tensor:
+        """g0 of each journey, [B], from its covariates and touches by cluster."""
         direct_B = self.linear(covariates_BD).squeeze(1) + counts_BK @ self.omega_K
         if self.factor is None or factor_B is None:
             return direct_B

@@ -31,6 +31,8 @@ from almmta_spark.model.quadrature import full_precision
 
 
 class PaperModel(nn.Module):
+    """Variants `paper`, `paper_lambda_0`, `_1` and `_5`."""
+
     def __init__(self, spec: ExampleSpec, conf: ModelConfig) -> None:
         super().__init__()
         self.conf, self.num_clusters, self.num_rows = conf, len(spec.clusters), spec.num_training
@@ -46,9 +48,11 @@ class PaperModel(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Each part's own start."""
         initialise.children(self, generator)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """dense, sparse and leak parameters, for their learning rates."""
         tables = [*self.encoder.tables(), self.treatment.value_KR]
         return initialise.split_groups(self, tables, [])
 
@@ -118,7 +122,9 @@ class TreatmentTable(nn.Module):
         self.value_KR = nn.Parameter(torch.empty(len(spec.clusters), conf.embedding_dim))
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Random, small."""
         initialise.normal(self.value_KR, 0.1, generator)
 
     def forward(self, counts: Tensor) -> Tensor:
+        """Counts by cluster [..., K] -> [..., R]."""
         return counts @ self.value_KR

@@ -25,13 +25,19 @@ from almmta_spark.model.latent import LatentModel
 
 
 class PlaceboProxies(LatentModel):
+    """`latent` on other journeys' outcome proxies."""
+
     def forward(self, batch: Batch, progress: float = 1.0, weight_B: Tensor | None = None) -> dict[str, Tensor]:
+        """The loss of these journeys with the outcome proxies of others."""
         others_BJ = batch.outcome_proxies_BJ.roll(1, 0)
         return super().forward(replace(batch, outcome_proxies_BJ=others_BJ), progress, weight_B)
 
 
 class PlaceboOutcome(LatentModel):
+    """`latent` on other journeys' uploads."""
+
     def forward(self, batch: Batch, progress: float = 1.0, weight_B: Tensor | None = None) -> dict[str, Tensor]:
+        """The loss of these journeys with the uploads of others."""
         others = replace(
             batch,
             outcome_B=batch.outcome_B.roll(1, 0),
@@ -56,10 +62,12 @@ class PlaceboTouch(LatentModel):
         super().__init__(replace(spec, clusters=clusters, cluster_contents=contents, max_touchpoints=longer), conf)
 
     def forward(self, batch: Batch, progress: float = 1.0, weight_B: Tensor | None = None) -> dict[str, Tensor]:
+        """The loss of these journeys, half of them with the planted touch."""
         return super().forward(self.planted(batch, pooling.rows(batch.journey_id_B, 2)), progress, weight_B)
 
     @torch.no_grad()
     def effects(self, batch: Batch) -> Effects:
+        """What the planted touch is worth, at each touch of the journey."""
         everywhere = self.planted(batch, torch.ones_like(batch.num_touches_B))
         found = super().effects(everywhere)
         planted_B1 = found.removal_effect_BL.gather(1, batch.num_touches_B[:, None])

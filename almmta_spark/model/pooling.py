@@ -42,6 +42,7 @@ class PooledEffects(nn.Module):
         self.log_information = nn.Parameter(torch.empty(()))
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """No effects; how far they spread and what a touch tells of them as usual."""
         initialise.fill(self.mean_N, 0.0)
         initialise.fill(self.log_scale, math.log(FIRST_SCALE))
         initialise.fill(self.log_information, math.log(FIRST_INFORMATION))

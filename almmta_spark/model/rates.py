@@ -27,6 +27,7 @@ class TouchRates(nn.Module):
         initialise.fill(self.popularity_K, -2.3)
 
     def tables(self) -> list[nn.Parameter]:
+        """Parameters with a row a cluster."""
         return [self.taste_KN, self.popularity_K]
 
     def forward(self, inputs_BN: Tensor) -> Tensor:

@@ -34,6 +34,8 @@ Value = Callable[[Tensor], Tensor]
 
 
 class ShapleyModel(BackdoorModel):
+    """Variant `shapley_model`: the back-door model, its effects shared out."""
+
     @torch.no_grad()
     def effects(self, batch: Batch) -> Effects:
         """Shapley values in the place of deletion effects; p_deleted is what they leave of p_outcome."""

@@ -23,6 +23,8 @@ _BLOCK = 8192  # journeys whose cluster probabilities are in memory at a time
 
 @dataclass(frozen=True)
 class PropensityModel:
+    """A fit on one fold of users."""
+
     mean_D: Floats
     scale_D: Floats
     touch_DK: Floats
@@ -46,10 +48,12 @@ class PropensityModel:
         return 1.0 - miss_NK
 
     def to_json(self) -> str:
+        """Every number in full."""
         return json.dumps({name: value.tolist() for name, value in self.__dict__.items()})
 
     @classmethod
     def from_json(cls, text: str) -> PropensityModel:
+        """The model that to_json wrote."""
         return cls(**{name: np.array(value, dtype=np.float64) for name, value in json.loads(text).items()})
 
 
@@ -90,6 +94,7 @@ def linear(x_ND: Floats, beta_DK: Floats) -> Floats:
 
 
 def softmax(logit_NK: Floats) -> Floats:
+    """Rows that add up to 1, [N, K]."""
     weight_NK = np.exp(logit_NK - logit_NK.max(axis=1, keepdims=True))
     return weight_NK / weight_NK.sum(axis=1, keepdims=True)
 

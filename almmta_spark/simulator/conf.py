@@ -32,6 +32,7 @@ def settings(world: str, base: Path = BASE) -> Mapping[str, Any]:
 
 
 def main() -> None:
+    """Writes runs/WORLD/conf.yaml and prints where."""
     try:
         (world,) = sys.argv[1:]
         path = Path("runs") / slug(world) / "conf.yaml"

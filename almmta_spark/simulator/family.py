@@ -53,6 +53,7 @@ class Dice:
     k: int
 
     def uniform(self, what: str, low: float = 0.0, high: float = 1.0) -> float:
+        """In [low, high)."""
         return low + (high - low) * float(hashing.uniforms(self.k, f"random/mechanism/{what}", 0, [0], 1)[0, 0])
 
     def integer(self, what: str, low: int, high: int) -> int:
@@ -60,12 +61,15 @@ class Dice:
         return int(self.uniform(what, low, high + 1))
 
     def log_uniform(self, what: str, low: float, high: float) -> float:
+        """In [low, high), its logarithm uniform."""
         return float(np.exp(self.uniform(what, np.log(low), np.log(high))))
 
     def chance(self, what: str, p: float) -> bool:
+        """True with probability p."""
         return self.uniform(what) < p
 
     def one_of(self, what: str, options: Sequence[Option]) -> Option:
+        """Any of the options, each alike."""
         return options[self.integer(what, 0, len(options) - 1)]
 
 

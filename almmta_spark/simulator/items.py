@@ -21,14 +21,18 @@ class Source:
     name: str
 
     def normals(self, what: str, rows: int, columns: int) -> Floats:
+        """[rows, columns] standard normals, the same for the same `what`."""
         return hashing.normals(self.seed, f"{self.name}/{what}", 0, np.arange(rows), columns)
 
     def uniforms(self, what: str, rows: int, columns: int) -> Floats:
+        """[rows, columns] uniforms in (0, 1), the same for the same `what`."""
         return hashing.uniforms(self.seed, f"{self.name}/{what}", 0, np.arange(rows), columns)
 
 
 @dataclass(frozen=True)
 class Catalogue:
+    """Items of a world: cluster by cluster, with content and strength."""
+
     num_items_K: Ints
     content_IE: Floats
     strength_I: Floats
@@ -37,6 +41,8 @@ class Catalogue:
 
 
 class ItemLaw(Protocol):
+    """How a world's items come about, and how often each is served."""
+
     @property
     def popularity_power(self) -> float:
         """A uniform u serves item floor(size * u ** power) of its cluster: 1 flat, more for a few that many see."""
@@ -54,6 +60,7 @@ class EqualItems:
     popularity_power: float = 1.0
 
     def catalogue(self, source: Source, content_KE: Floats, sign_K: Floats, per_cluster: int) -> Catalogue:
+        """As many items in each cluster, all of its strength, with its content plus noise."""
         num_clusters, width = content_KE.shape
         strength_K = signed_strength(0.3 + 0.8 * source.normals("strength", num_clusters, 1)[:, 0], sign_K)
         noise_IE = source.normals("items", num_clusters * per_cluster, width)
@@ -83,6 +90,7 @@ class VariedItems:
     """What nothing but the item tells."""
 
     def catalogue(self, source: Source, content_KE: Floats, sign_K: Floats, per_cluster: int) -> Catalogue:
+        """From 1 to most_items a cluster, each with a strength that its content tells in part."""
         num_clusters, width = content_KE.shape
         spread_K = source.uniforms("num_items", num_clusters, 1)[:, 0]
         num_K = np.floor((self.most_items + 1) ** spread_K).astype(np.int64)

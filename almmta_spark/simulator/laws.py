@@ -22,6 +22,8 @@ Quadrature = tuple[Floats, Floats]
 
 
 class Noise(Protocol):
+    """A law of mean 0 and variance 1."""
+
     def of_uniform(self, u: Floats) -> Floats:
         """The value below which a share u lies."""
 
@@ -34,7 +36,10 @@ class Noise(Protocol):
 
 @dataclass(frozen=True)
 class Normal:
+    """N(0, 1)."""
+
     def of_uniform(self, u: Floats) -> Floats:
+        """Its quantile."""
         return np.asarray(ndtri(u))
 
     def nodes(self, num: int) -> Quadrature:
@@ -56,6 +61,7 @@ class SkewedGamma:
     shape: float = 2.0
 
     def of_uniform(self, u: Floats) -> Floats:
+        """Its quantile."""
         return np.asarray((gammaincinv(self.shape, u) - self.shape) / np.sqrt(self.shape))
 
     def nodes(self, num: int) -> Quadrature:
@@ -64,6 +70,7 @@ class SkewedGamma:
         return (nodes - self.shape) / np.sqrt(self.shape), weights / weights.sum()
 
     def grid(self, num: int) -> Quadrature:
+        """The same nodes."""
         return self.nodes(num)
 
 
@@ -72,6 +79,7 @@ class HeavyTailed:
     """Student's t with 5 degrees of freedom, by sqrt(3 / 5): kurtosis 9."""
 
     def of_uniform(self, u: Floats) -> Floats:
+        """Its quantile."""
         return np.asarray(stdtrit(5.0, u) * np.sqrt(3 / 5))
 
     def nodes(self, num: int) -> Quadrature:
@@ -81,6 +89,7 @@ class HeavyTailed:
         return np.sinh(y) * np.sqrt(3 / 5), weights / weights.sum()
 
     def grid(self, num: int) -> Quadrature:
+        """The same nodes."""
         return self.nodes(num)
 
 
@@ -91,18 +100,23 @@ class TwoPoint:
     p_high: float = 0.3
 
     def of_uniform(self, u: Floats) -> Floats:
+        """Its quantile."""
         low, high = self.nodes(2)[0]
         return np.where(u < 1 - self.p_high, low, high)
 
     def nodes(self, num: int) -> Quadrature:
+        """The two points, exact."""
         odds = np.sqrt(self.p_high / (1 - self.p_high))
         return np.array([-odds, 1 / odds]), np.array([1 - self.p_high, self.p_high])
 
     def grid(self, num: int) -> Quadrature:
+        """The two points, exact."""
         return self.nodes(num)
 
 
 class Decay(Protocol):
+    """How a stimulus fades."""
+
     def __call__(self, age_hours: Floats) -> Floats:
         """Share of a stimulus that is left at an age."""
 
@@ -166,6 +180,8 @@ RATE_OF_LOG: Mapping[str, Callable[[Floats], Floats]] = {
 
 
 class Clock(Protocol):
+    """When touches happen."""
+
     def __call__(self, seed: int, night: int, users: Ints, slots: int) -> Ints:
         """(n, L) ages of the slots' touches in microseconds before index_ts, in (0, 24 h], newest first."""
 

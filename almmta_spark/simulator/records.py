@@ -69,6 +69,7 @@ class Night:
         return (date.fromisoformat(self.ds) - date(1970, 1, 1)).days * DAY
 
     def draw(self, users: Ints, experiment: Any = None, uniform: bool = False) -> NightDraw:
+        """Everything that happens to these users in the night."""
         return draw_night(self.world, self.seed, self.number, users, experiment, uniform)
 
 
@@ -81,6 +82,7 @@ class Source:
     """(days before the night, columns of the rows written there)."""
 
     def days(self, nights: Sequence[str]) -> list[str]:
+        """Days that these nights have input on."""
         return sorted({shift(ds, -back) for ds in nights for back, _ in self.writers})
 
 
@@ -232,6 +234,7 @@ def _uploads(night: Night, draw: NightDraw) -> Columns:
 
 
 def shift(ds: str, days: int) -> str:
+    """The date so many days later, or earlier below 0."""
     return (date.fromisoformat(ds) + timedelta(days=days)).isoformat()
 
 

@@ -51,6 +51,7 @@ class World:
     """s_item: the cluster's, unless the world has strengths of items."""
 
     def with_intercept(self, intercept: float) -> World:
+        """The same world at another base rate."""
         return dataclasses.replace(self, intercept=intercept)
 
     @property

@@ -49,6 +49,7 @@ def simulate(
 
 
 def world_of(conf: SimulatorConfig, seed: int) -> World:
+    """The world that the settings name."""
     return build_world(conf.world, seed, conf.base_rate, conf.items_per_cluster)
 
 

@@ -45,6 +45,7 @@ def methods_of(found: Found, world: str, n: int) -> list[str]:
 
 
 def seeds_of(found: Found, world: str, n: int) -> str:
+    """Which seeds measured a world, in words."""
     seeds = sorted(found.distinct("seed", world=world, n=n))
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
@@ -64,8 +65,10 @@ def cell(mean: Mean | None, ends: bool = False) -> str:
 
 
 def rank(order: Sequence[str], name: str) -> int:
+    """Place in an order; what it does not name comes last."""
     return order.index(name) if name in order else len(order)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
     return ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]]

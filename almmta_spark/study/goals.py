@@ -24,6 +24,7 @@ class Goal:
     """Of every propensity bucket, not of all together."""
 
     def met(self, value: float) -> bool:
+        """Whether the value lies where it should, ends included."""
         return self.least <= value <= self.most
 
     def __str__(self) -> str:
@@ -85,9 +86,11 @@ class Gain:
     relative: bool = False
 
     def of(self, larger: float, smaller: float) -> float:
+        """How much more one is than the other, as a share of it where `relative`."""
         return (larger - smaller) / (larger if self.relative else 1)
 
     def text(self, gain: float) -> str:
+        """As the page says it."""
         return f"{gain:+.1%}" if self.relative else f"{gain:+.3f}"
 
 

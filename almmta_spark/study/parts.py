@@ -12,6 +12,8 @@ RICH = ("rich", "rich_hard")
 
 @dataclass(frozen=True)
 class Part:
+    """One part of a model, with and without."""
+
     words: str
     method: str
     """The model with the part changed, as study.specs reads it."""

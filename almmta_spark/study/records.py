@@ -40,6 +40,8 @@ class Key:
 
 @dataclass(frozen=True)
 class Record:
+    """One figure of one night."""
+
     world: str
     n: int
     seed: int

@@ -54,6 +54,7 @@ class Results:
     folder: Path
 
     def find(self, key: Key, digest: str) -> NightResults | None:
+        """What is kept of a night in these settings and by this code; None: nothing."""
         path = self._path(key, digest)
         return _load(path) if path.is_file() else None
 
@@ -68,6 +69,7 @@ class Results:
         os.replace(beside, path)
 
     def all(self) -> Iterator[NightResults]:
+        """Everything that is kept."""
         yield from (_load(path) for path in sorted(self.folder.glob("*.json")))
 
     def _path(self, key: Key, digest: str) -> Path:

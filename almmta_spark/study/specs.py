@@ -39,6 +39,7 @@ def unchanged(variant: str) -> str:
 
 
 def is_spec(method: str) -> bool:
+    """Whether a method's name holds settings, as latent:sparsity=0 does."""
     return ":" in method
 
 

@@ -9,6 +9,7 @@ from almmta_spark.training.main import run
 
 
 def main() -> None:
+    """Fits what the files ask for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--request", required=True, metavar="FILE", nargs="+", help="a FitRequest as JSON; several are fitted in turn"

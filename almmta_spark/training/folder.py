@@ -22,6 +22,7 @@ class Folder:
         self.path = str(path).rstrip("/")
 
     def path_of(self, name: str) -> str:
+        """Path of one file in it."""
         return f"{self.path}/{name}"
 
     def names(self) -> list[str]:
@@ -34,9 +35,11 @@ class Folder:
         return sorted(name for name in names if name[0] not in "_.")
 
     def open(self, name: str) -> IO[bytes]:
+        """One file of it, to be read."""
         return cast(IO[bytes], self.filesystem.open(self.path_of(name), "rb"))
 
     def read(self, name: str) -> bytes:
+        """All bytes of one file."""
         with self.open(name) as file:
             return file.read()
 
@@ -67,6 +70,7 @@ class Folder:
             raise
 
     def remove(self, name: str) -> None:
+        """Deletes one file."""
         self.filesystem.rm(self.path_of(name))
 
     @property

@@ -28,6 +28,7 @@ REQUIRED_RANK_CORRELATION = 0.97
 
 
 def main() -> int:
+    """Exit status: 0 where GPU and CPU agree or there is no GPU, else 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=60_000, help="generated journeys (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=14, help="default: %(default)s")

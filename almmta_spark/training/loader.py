@@ -41,6 +41,8 @@ Columns = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class RowGroup:
+    """Where a part of the training table lies."""
+
     file: str
     index: int
     """Of the row group in its file."""

@@ -82,6 +82,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
+        """Takes in the parameters as they are now."""
         self.num_updates += 1
         if self.num_updates == 1:
             self.values = [p.detach().clone() for p in self.parameters]
@@ -98,8 +99,10 @@ class WeightAverage:
             value.copy_(kept)
 
     def state_dict(self) -> dict[str, object]:
+        """For a checkpoint."""
         return {"num_updates": self.num_updates, "values": self.values}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
+        """As state_dict left it."""
         self.num_updates = int(state["num_updates"])  # type: ignore[call-overload]
         self.values = list(state["values"])  # type: ignore[call-overload]

@@ -16,6 +16,8 @@ from almmta_spark.training.folder import Folder
 
 @dataclass(frozen=True)
 class FitRequest:
+    """One fit, all that a rank must know."""
+
     dataset_url: str
     """Folder of the training table's Parquet files: a path or a URL every rank can read."""
     spec: ExampleSpec
@@ -29,11 +31,13 @@ class FitRequest:
     """Folder rank 0 writes weights.pt, model.json, history.json and checkpoint-*.pt to: a path or a URL."""
 
     def to_json(self) -> str:
+        """As text that from_json reads."""
         raw = dataclasses.asdict(self) | {"spec": json.loads(self.spec.to_json())}
         return json.dumps(raw, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> FitRequest:
+        """The request that to_json wrote."""
         raw = json.loads(text)
         conf = config.from_dict({"model": raw["model"], "training": raw["training"]})
         parsed = {"spec": ExampleSpec.from_dict(raw["spec"]), "model": conf.model, "training": conf.training}
@@ -49,6 +53,8 @@ class FitRequest:
 
 @dataclass(frozen=True)
 class FitResult:
+    """What a fit left behind."""
+
     variant: str
     digest: str
     """Of weights and configuration: the model_version."""

@@ -43,6 +43,7 @@ class Tally:
     id_sum: int = 0
 
     def add(self, journey_id: np.ndarray) -> None:
+        """Counts a batch's rows."""
         self.rows += len(journey_id)
         self.id_sum = (self.id_sum + int(journey_id.view(np.uint64).sum(dtype=np.uint64))) % 2**64
 

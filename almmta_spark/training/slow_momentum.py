@@ -63,9 +63,11 @@ class SlowMomentum:
         return [p for group in self.optimiser.param_groups for p in group["params"]]
 
     def state_dict(self) -> dict[str, object]:
+        """For a checkpoint."""
         return {"num_steps": self.num_steps, "anchor": self.anchor, "momentum": self.momentum}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
+        """As state_dict left it, in place."""
         self.num_steps = int(state["num_steps"])  # type: ignore[call-overload]
         for mine, name in ((self.anchor, "anchor"), (self.momentum, "momentum")):
             for tensor, value in zip(mine, state[name], strict=True):  # type: ignore[call-overload]

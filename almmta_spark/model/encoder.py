@@ -24,7 +24,9 @@ AGE_UNIT_HOURS = 12.0
 FIRST_RATES = (0.25, 4.0)
 """Slowest and fastest decay at the start, per AGE_UNIT_HOURS: memories of two days and of three hours."""
 SHARPNESS = 2.0
-"""Of the modulation softplus(SHARPNESS u) / SHARPNESS: nearer to a ramp, a weak touch is not floored at softplus(0)."""
+"""Of the two bends of the ramp, where it leaves 0 and where it reaches its ceiling."""
+FIRST_CEILING = 5.0
+"""The ramp's ceiling at the start: far above where most touches lie, so that it comes down where the data say so."""
 STRENGTH_FLOOR = 0.05
 """Share of the clusters' mean strength below which a fitted one is silent: averaging the weights leaves a residue on
 what inspires nobody, and it would rank above a true 0."""
@@ -73,6 +75,7 @@ class StimulusEncoder(nn.Module):
         self.strength_K = nn.Parameter(torch.empty(clusters))
         self.embedding_KR = nn.Parameter(torch.empty(clusters, width))
         self.level = nn.Parameter(torch.empty(()))
+        self.ceiling = nn.Parameter(torch.empty(()))
         self.contents = spec.cluster_contents if conf.content_modulation else ()
         self.content_mean, self.content_scale = spec.content_mean, spec.content_scale
         self.content = self.strength_content = None
@@ -92,6 +95,7 @@ class StimulusEncoder(nn.Module):
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """s ramp(u0) = .2, delta and B ~ N(0, .1), f = 0, rates spread geometrically over FIRST_RATES."""
         initialise.fill(self.level, 0.0)
+        initialise.fill(self.ceiling, initialise.softplus_inverse(FIRST_CEILING))
         initialise.fill(self.strength_K, 0.2 * SHARPNESS / math.log(2))
         initialise.normal(self.embedding_KR, 0.1, generator)
         if self.content is not None and self.strength_content is not None:
@@ -156,7 +160,8 @@ class StimulusEncoder(nn.Module):
         return phi
 
     def _ramp(self, modulation: Tensor) -> Tensor:
-        return F.softplus(SHARPNESS * (self.level + modulation)) / SHARPNESS
+        bend = SHARPNESS * (self.level + modulation)
+        return (F.softplus(bend) - F.softplus(bend - SHARPNESS * F.softplus(self.ceiling))) / SHARPNESS
 
     def _cluster_strength(self) -> Tensor:
         if self.strength_content is None:

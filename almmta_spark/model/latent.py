@@ -134,10 +134,11 @@ class LatentModel(nn.Module):
             leak_gain_B = self._leak_gain(journey, batch)
             moved_BL = (journey.mu_B[:, None] - deleted_BL) * batch.mask_BL
             _, intent_residual_B = self.grid.posterior_means(self._intents(journey, batch))
+            inspires_BL = batch.mask_BL * (journey.stimuli.stimulus_BL != 0)  # what does not has no rounding either
         return from_probabilities(
             p_outcome_B,
             p_deleted_BL,
-            batch.mask_BL,
+            inspires_BL,
             p_do_B,
             p_do_deleted_BL,
             mu_B=journey.mu_B,

@@ -15,9 +15,9 @@ from scipy.stats import norm
 
 from almmta_spark.config import ModelConfig
 from almmta_spark.example_spec import Signal
-from almmta_spark.model import Batch, build, losses
+from almmta_spark.model import Batch, build, initialise, losses
 from almmta_spark.model.contrastive import ContrastivePairs
-from almmta_spark.model.encoder import cluster_counts, concave_link
+from almmta_spark.model.encoder import SHARPNESS, StimulusEncoder, cluster_counts, concave_link
 from almmta_spark.model.exposure import ExposureFactor
 from almmta_spark.model.frontdoor import frontdoor_sum, journey_bucket
 from almmta_spark.model.grad_reversal import ramp, reverse_gradient
@@ -187,16 +187,16 @@ def test_ate_x_equals_ett_where_the_outcome_depends_on_touches_through_the_media
 
 
 def test_ate_x_is_the_mean_over_sequences_that_a_user_might_have_been_served(columns):
-    """Against 20,000 sequences drawn from the exposure models of eight seeds for one user, each with its own w_hat.
+    """Against 20,000 sequences drawn from the exposure models of 32 seeds for one user, each with its own w_hat.
 
-    Normals stand in for w_hat and for sums over touches: that costs 1.5 % on average, 5 % at most (draws: .5 %). Sums
+    Normals stand in for w_hat and for sums over touches: that costs 2 % on average, 10 % at most (draws: .5 %). Sums
     or a w_hat without variance, a w_hat of variance 1, counts that do not follow w_hat: each makes 4 to 7 % on average.
     """
     one = Batch.from_columns({k: v[3:4] for k, v in columns.items()}, SPEC)
-    found = np.array([_interventional_and_served(one, seed) for seed in range(8)])
+    found = np.array([_interventional_and_served(one, seed) for seed in range(32)])
     by_formula, by_draws, served = found.T
     error = np.abs(by_formula / by_draws - 1)
-    assert error.mean() <= 0.03 and error.max() <= 0.08, error
+    assert error.mean() <= 0.03 and error.max() <= 0.15, error
     assert np.abs(served / by_draws - 1).mean() >= 0.2  # not that of the sequence served
 
 
@@ -263,6 +263,32 @@ def test_gradient_reversal_turns_the_sign_and_scales():
     assert torch.equal(passed, value)
     (passed * torch.tensor([3.0, 5.0])).sum().backward()
     torch.testing.assert_close(value.grad, torch.tensor([-2.1, -3.5]))
+
+
+@given(ceiling=st.floats(0.01, 40), level=st.floats(-2, 2))
+@settings(max_examples=50, deadline=None)
+def test_a_stimulus_rises_from_nothing_to_its_ceiling(ceiling, level):
+    encoder = StimulusEncoder(replace(SPEC, cluster_contents=()), ModelConfig(modulation_hidden=0)).double().eval()
+    encoder.reset_parameters()
+    with torch.no_grad():
+        encoder.ceiling.fill_(initialise.softplus_inverse(ceiling))
+        encoder.level.fill_(level)
+        encoder.strength_K.fill_(1.0)
+        encoder.embedding_KR.zero_()[:, 0] = 1.0
+        encoder.modulation.weight.zero_()[0, 0] = 1.0
+    u = np.linspace(-8, ceiling + 8, 50)
+    covariates = torch.zeros(len(u), SPEC.num_covariates, dtype=torch.float64)
+    covariates[:, 0] = torch.as_tensor(u - level)
+    found = encoder.stimulus_at_once(covariates)[:, 0].detach().numpy()
+    rounding = 1e-6 * (1 + ceiling)  # stimuli are float32
+    assert np.all(np.diff(found) > -rounding) and np.all(found < ceiling + rounding)
+    assert found[0] == pytest.approx(0, abs=rounding) and found[-1] == pytest.approx(ceiling, abs=rounding)
+    free, logistic = np.logaddexp(0, SHARPNESS * u) / SHARPNESS, ceiling * expit(SHARPNESS * u)
+    assert np.all(found < free + rounding)
+    if ceiling > 39:
+        assert found[u < 20] == pytest.approx(free[u < 20], abs=rounding)
+    if ceiling < 0.02:
+        assert found == pytest.approx(logistic, rel=SHARPNESS * ceiling, abs=rounding)
 
 
 def test_the_adversary_ramp_runs_from_zero_to_one():

@@ -7,7 +7,7 @@ setup(
     version="0.1.0",
     description="Front-door causal multi-touch attribution as a nightly Spark job",
     packages=find_packages(include=["almmta_spark", "almmta_spark.*", "jobs"]),
-    package_data={"almmta_spark": ["py.typed"]},
+    package_data={"almmta_spark": ["py.typed", "report/*.j2", "report/*.css"]},
     python_requires=">=3.11,<3.12",
     install_requires=[
         "pyspark>=4.0,<4.1",
@@ -19,6 +19,7 @@ setup(
         "mlflow==3.17.2",
         "scipy>=1.11,<2",
         "matplotlib>=3.8,<4",
+        "jinja2>=3.1,<4",
         "pyyaml>=6",
         "psutil>=5",
     ],

@@ -203,6 +203,9 @@ class Night:
         """Where the night's figures are."""
         return storage.join(self._settings.warehouse, "_figures", f"ds={self.ds}")
 
+    def report_folder(self) -> str:
+        return storage.join(self.conf.warehouse, "_reports", f"ds={self.ds}")
+
     def note(self, **facts: Any) -> None:
         """Facts for the summary, said now as well."""
         self.notes.update(facts)

@@ -142,6 +142,8 @@ def _lines(conf: Config, night: Mapping[str, Any]) -> list[str]:
         lines += [f"  {d['name']} = {_number(d['value'])} ({d['verdict']}): {d['advice']}" for d in warnings]
     log = night_log.folder(conf, night["ds"])
     lines += ["", f"Tables   {conf.warehouse}/<table>/ds={night['ds']}/ (versions named in {log}/)"]
+    if any(stage["stage"] == "report" for stage in night["stages"]):
+        lines.append(f"Review   {conf.warehouse}/_reports/ds={night['ds']}/report.html")
     if conf.report_file:
         lines.append(f"Report   {conf.report_file}")
     if night["mlflow"]:

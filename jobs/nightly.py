@@ -1,4 +1,4 @@
-"""The whole night: ingest, journeys, propensity, pairs, examples, train, attribute, evaluate, publish.
+"""The whole night: ingest, journeys, propensity, pairs, examples, train, attribute, evaluate, report, publish.
 
 Stages that would make again what they made last are skipped; nights run in order. The plan is printed first, and with
 --dry-run nothing else is done.
@@ -23,6 +23,7 @@ from jobs import (
     fit_propensity,
     ingest,
     publish,
+    report,
     train,
 )
 
@@ -35,6 +36,7 @@ STAGES: dict[str, runner.Stage] = {
     "train": train.run,
     "attribute": attribute.run,
     "evaluate": evaluate.run,
+    "report": report.run,
     "publish": publish.run,
 }
 

@@ -1,6 +1,6 @@
 """Makes the night's tables visible, all at once, and logs the night to MLflow.
 
-There: a parent run, a child run a stage, tables, figures, the dataset, and the model as `candidate`.
+There: a parent run, a child run a stage, tables, figures, the review, the dataset, and the model as `candidate`.
 
 Reads what the night left behind and nothing else, so it can be run again for a night whose tracking server was down.
 """
@@ -8,6 +8,7 @@ Reads what the night left behind and nothing else, so it can be run again for a 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +41,22 @@ def run(night: runner.Night) -> None:
         raise ValueError(f"table attribution: night ds={night.ds} is not published: run the stages before publish")
     model = read_model(night.spark, night.trained_model(night.conf.training.variants[0]))
     refuse_another_model(night, model)
+    said = reviewed(manifests, night.ds)
     if night.claim is not None:  # before anything that needs the tracking server, which may be down
         night.claim.publish()
     tracker = Tracker.connect(night.conf)
-    tags = tracking.night_tags(night.conf, night.ds, manifests)
-    with tracker.run(f"night {night.ds}", tags) as parent:
+    tags = {**tracking.night_tags(night.conf, night.ds, manifests), "verdict": said["verdict"]}
+    read_first = {"auuc_protocol": said["protocol"], "mlflow.note.content": said["summary"]}
+    with tracker.run(f"night {night.ds}", {**tags, **read_first}) as parent:
         settings = tracking.redacted(config.to_dict(night.conf))
         parent.params(tracking.flat(settings))
         parent.client.log_dict(parent.run_id, settings, "config.yaml")
-        parent.metrics(headline(frames, night.conf.training.variants[0]))
+        parent.metrics(headline(frames, night.conf.training.variants[0], said["protocol"]))
+        parent.metrics({f"checks/{verdict}": n for verdict, n in said["checks"].items()})
         for name, frame in frames.items():
             parent.table(name, frame)
-        _log_figures(night, parent)
+        _log_folder(night, parent, night.report_folder(), "")
+        _log_folder(night, parent, night.figures_folder(), "figures")
         parent.dataset(tables.ATTRIBUTION, night.path(tables.ATTRIBUTION), attribution.rows, attribution.checksum)
         tracking.log_stages(tracker, parent, manifests, {"data_date": night.ds})
         version = _register(night, tracker, parent, tags, model)
@@ -73,18 +78,28 @@ def refuse_another_model(night: runner.Night, model: FittedModel) -> None:
         )
 
 
-def headline(frames: dict[str, pd.DataFrame], method: str) -> dict[str, float | None]:
-    """Tens of numbers to watch: AUUC per bucket of the night's own method by the best protocol there is, and truth."""
+def reviewed(manifests: Sequence[Mapping[str, Any]], ds: str) -> Mapping[str, Any]:
+    """What jobs/report.py noted of the night: its verdict in a word and in words, the protocol, counts of checks."""
+    notes = [m["notes"] for m in manifests if m["stage"] == "report"]
+    if not notes:
+        raise ValueError(f"night ds={ds} has no report, which publish puts in front: run jobs/report.py before publish")
+    said: Mapping[str, Any] = notes[-1]["said"]
+    return said
+
+
+def headline(frames: Mapping[str, pd.DataFrame], method: str, protocol: str) -> dict[str, float | None]:
+    """Tens of numbers to watch: AUUC and Qini per bucket of the night's own method by the protocol; and truth.
+
+    auuc/bucket_03, auuc/bucket_03_lower, ...; the other methods and protocols are in the tables.
+    """
     auuc, truth = frames["auuc_by_bucket"], frames["truth_metrics"]
     metrics: dict[str, float | None] = {}
-    for protocol in ("exact", "randomised", "observational"):
-        own = auuc[(auuc.method == method) & (auuc.protocol == protocol)]
-        for row in own.itertuples():
-            bucket = "all" if row.propensity_bucket < 0 else f"bucket_{row.propensity_bucket:02d}"
+    for row in auuc[(auuc.method == method) & (auuc.protocol == protocol)].itertuples():
+        bucket = "all" if row.propensity_bucket < 0 else f"bucket_{row.propensity_bucket:02d}"
+        for figure in ("auuc", "qini"):
             for side in ("", "_lower", "_upper"):
-                metrics[f"auuc_{protocol}/{bucket}{side}"] = getattr(row, f"auuc{side}")
-            if protocol == "exact":
-                metrics[f"auuc_normalised_{protocol}/{bucket}"] = row.auuc_normalised
+                metrics[f"{figure}/{bucket}{side}"] = getattr(row, f"{figure}{side}")
+        metrics[f"auuc_normalised/{bucket}"] = row.auuc_normalised  # null but for the protocol that knows an oracle
     for row in truth[truth.method == method].itertuples():
         metrics[f"truth/{row.metric}"] = row.value
     return metrics
@@ -98,14 +113,14 @@ def _small(night: runner.Night, table: Table) -> pd.DataFrame:
     return frame.orderBy(*table.key).toPandas()
 
 
-def _log_figures(night: runner.Night, parent: Run) -> None:
-    folder = night.figures_folder()
+def _log_folder(night: runner.Night, parent: Run, folder: str, artifact_path: str) -> None:
+    """The files that the night left in a folder, as artifacts."""
     with tempfile.TemporaryDirectory() as beside:
         for name in storage.names(night.spark, folder):
             content = storage.read_bytes(night.spark, storage.join(folder, name))
             assert content is not None
             (Path(beside) / name).write_bytes(content)
-        parent.client.log_artifacts(parent.run_id, beside, "figures")
+        parent.client.log_artifacts(parent.run_id, beside, artifact_path or None)
 
 
 def _register(night: runner.Night, tracker: Tracker, parent: Run, tags: dict[str, Any], model: FittedModel) -> str:

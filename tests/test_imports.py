@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "inference": {*SPARK_BASE, "model", "examples", "causal"},
     "baselines": {*SPARK_BASE, "causal"},
     "evaluation": {*SPARK_BASE, "causal"},
+    "report": {"tables", "evaluation"},
     **{name: {*SPARK_BASE, *DATA, "causal"} for name in DATA},
 }
 

@@ -80,6 +80,8 @@ def overlap_checks(buckets: Mapping[int, BucketOverlap]) -> Iterator[Check]:
     )
 
 
+NOT_IDENTIFIED = "SIZE NOT IDENTIFIED"
+"""How advice begins where effects can be ranked and nothing more."""
 LEAK_JOURNEYS = 30_000
 """The likelihood that a leak gains is stated per so many held-out journeys."""
 
@@ -89,7 +91,7 @@ def leak_checks(fits: Mapping[str, ModelFit], anchored: bool) -> Iterator[Check]
     advice = (
         "Uploads show in the outcome proxies themselves; the anchors tell by how much, and effects are free of it."
         if anchored
-        else "SIZE NOT IDENTIFIED: uploads show in the outcome proxies themselves, and without a signal that is known "
+        else f"{NOT_IDENTIFIED}: uploads show in the outcome proxies themselves, and without a signal that is known "
         "to be clean nobody can tell by how much: effects rank touches, but their size may be far too large. Declare "
         "such a signal (signals.NAME.anchor: true), log one, or run withholdings."
     )

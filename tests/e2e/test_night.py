@@ -14,10 +14,12 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from almmta_spark import config, manifest, night_log, runner, spark_tables, tables
 from almmta_spark.night_log import Claim
 from jobs import build_pairs, nightly
+from tests import browser
 from tests.e2e.conftest import DS
 from tests.golden import walk
 
@@ -86,7 +88,7 @@ def test_mlflow_holds_the_night_and_a_child_run_a_stage(client, night):
     children = store.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'")
     assert {c.info.run_name for c in children} == {"simulate", *nightly.STAGES} - {"publish"}
     assert run.data.tags["data_date"] == DS and run.data.tags["config_sha"] == config.digest(night)
-    assert "auuc_exact/bucket_00" in run.data.metrics and len(run.data.metrics) < 100
+    assert "auuc/bucket_00_lower" in run.data.metrics and len(run.data.metrics) < 100
     assert {d.dataset.name for d in run.inputs.dataset_inputs} == {"attribution"}
     figures = {a.path for a in store.list_artifacts(run_id, "figures")}
     assert {"figures/overlap.png", "figures/uplift_exact.png", "figures/training_curves.png"} <= figures
@@ -100,6 +102,65 @@ def test_no_user_id_leaves_the_warehouse(client, attribution, tmp_path):
     ids = [str(i) for i in attribution.journey_id.unique()[:200]]
     assert text and not any(i in text for i in ids)
     assert "user_id" not in "".join(p.read_text() for p in tmp_path.rglob("*.csv"))
+
+
+# ---- the review: what people read ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def review(client, tmp_path_factory):
+    """The page as MLflow hands it out."""
+    _, run_id = client
+    folder = tmp_path_factory.mktemp("review")
+    return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="report.html", dst_path=str(folder)))
+
+
+def test_the_review_says_what_the_tables_say(spark, night, review, report):
+    text = " ".join(re.sub(r"<[^>]+>", " ", review.read_text().partition("</style>")[2]).split())
+    warned = [d["name"] for d in report["diagnostics"] if d["verdict"] != "pass" and "backdoor" not in d["name"]]
+    own = [d["name"] for d in report["diagnostics"] if "backdoor" not in d["name"]]
+    assert f"{len(warned)} of {len(own)} checks do not pass" in text
+    assert all(name in text for name in own)
+    clusters = spark_tables.read(spark, night, tables.ATTRIBUTION_BY_CLUSTER, DS).where("method = 'latent'").toPandas()
+    best = clusters.sort_values("removal_effect_mean_lower").iloc[-1]
+    ends = (best.removal_effect_mean, best.removal_effect_mean_lower, best.removal_effect_mean_upper)
+    figures = [f"{1000 * v:.1f}" for v in ends]
+    assert (
+        f"{best.cluster} {best.exposures:,} {best.removal_effect_sum:.2f} {figures[0]} {figures[1]} to {figures[2]}"
+        in text
+    )
+    counts = report["accounting"]["exposures"]
+    assert f"exposures {counts['rows_in']:,} {counts['used']:,} 0 {counts['deduplicated']:,}" in text
+    assert "An upload followed" in text and "No upload followed" in text and "Known truth" in text
+
+
+def test_the_run_says_the_verdict(client):
+    store, run_id = client
+    run = store.get_run(run_id)
+    said = run.data.tags["mlflow.note.content"]
+    assert run.data.tags["verdict"] in ("warn", "fail") and run.data.tags["auuc_protocol"] == "exact"
+    assert said.startswith(("**! Last night can be used with care.**", "**✕ Last night can be used in part.**"))
+    counted = [run.data.metrics[f"checks/{verdict}"] for verdict in ("pass", "warn", "fail")]
+    assert counted[1] + counted[2] > 0 and sum(counted) > 20
+
+
+def test_the_review_names_nobody(spark, night, review, attribution):
+    """Ids that are hashes have many digits; those of the simulator's users are short, so their words are looked for."""
+    text = review.read_text()
+    numbers = set(re.findall(r"\d{6,}", re.sub(r'"data:[^"]*"', "", text)))
+    ids = {str(abs(i)) for name in ("journey_id", "touch_id") for i in attribution[name]}
+    assert not numbers & ids and not any(word in text for word in ("user_id", "journey_id", "touch_id"))
+
+
+@browser.needed
+@pytest.mark.parametrize("width", [1280, 1920])
+def test_the_review_is_legible_in_a_browser(review, width, tmp_path):
+    found = browser.measured(review, width, tmp_path)
+    assert len(found["texts"]) > 300 and found["wide"] == []
+    assert min(t["size"] for t in found["texts"]) >= 11 and min(t["contrast"] for t in found["texts"]) >= 4.5
+    with Image.open(browser.screenshot(review, width, 1000, tmp_path)) as picture:
+        pixels = np.asarray(picture.convert("L"))
+    assert pixels.shape == (1000, width) and ((pixels < 160).reshape(10, -1).mean(1) > 0.002).all()
 
 
 def test_the_candidate_model_says_what_the_table_says(client, spark, night, attribution):

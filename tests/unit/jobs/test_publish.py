@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import pytest
 from matplotlib.figure import Figure
 
-from almmta_spark import runner, storage
+from almmta_spark import runner, storage, tables
 from almmta_spark.config import Config
 from almmta_spark.inference.attribution import FittedModel
 from jobs.evaluate import write_figures
-from jobs.publish import refuse_another_model
+from jobs.publish import headline, refuse_another_model, reviewed
 from tests.nights import DS
+from tests.unit.report.nights import auuc, frame
 
 
 def test_a_rerun_leaves_no_figure_of_the_run_before(tmp_path):
@@ -33,3 +34,22 @@ def test_a_model_that_did_not_compute_the_table_is_not_registered(spark):
         refuse_another_model(night, model("latent", "new"))
     with pytest.raises(ValueError, match=r"paper rows .* got no model"):
         refuse_another_model(night, model("paper", "new"))
+
+
+def test_metrics_are_the_areas_of_the_nights_own_method_with_their_ends():
+    others = [auuc("backdoor"), auuc(protocol="observational")]
+    areas = frame(tables.AUUC_BY_BUCKET, [auuc(), auuc(bucket=3, area=(0.5, None, 0.7)), *others])
+    truth = frame(tables.TRUTH_METRICS, [{"method": "latent", "metric": "relative_rmse", "value": 0.2}])
+    found = headline({"auuc_by_bucket": areas, "truth_metrics": truth}, "latent", "randomised")
+    sides = ("", "_lower", "_upper")
+    assert {f"{f}/{b}{s}" for f in ("auuc", "qini") for b in ("all", "bucket_03") for s in sides} < set(found)
+    assert (found["auuc/bucket_03"], found["auuc/bucket_03_upper"], found["auuc/all_lower"]) == (0.5, 0.7, 0.004)
+    assert found["truth/relative_rmse"] == 0.2 and len(found) == 12 + 2 + 1
+
+
+def test_a_night_without_a_report_is_not_published():
+    said = {"verdict": "pass"}
+    manifests = [{"stage": "evaluate", "notes": {}}, {"stage": "report", "notes": {"said": said}}]
+    assert reviewed(manifests, DS) == said
+    with pytest.raises(ValueError, match=r"ds=2026-01-15 has no report.* run jobs/report.py before publish"):
+        reviewed(manifests[:1], DS)

@@ -1,0 +1,97 @@
+"""The nightly review as one HTML page, from the night's small tables and those of the nights before it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from pyspark.sql import functions as F
+
+from almmta_spark import runner, spark_tables, storage, tables
+from almmta_spark.report import page, read
+from almmta_spark.report.contents import Contents, NightFigures
+from almmta_spark.report.verdict import verdict
+
+EARLIER_NIGHTS = 28
+FILE = "report.html"
+_OF_EVERY_NIGHT = (tables.AUUC_BY_BUCKET, tables.DIAGNOSTICS, tables.ATTRIBUTION_BY_CLUSTER)
+
+
+def run(night: runner.Night) -> None:
+    found = contents(night)
+    storage.write_text(night.spark, storage.join(night.report_folder(), FILE), page.html(found))
+    said = verdict(found)
+    night.note(review=said.headline)
+    summary, counts = page.summary_note(said), dict(page.counts(said))
+    night.note(said={"verdict": said.verdict, "protocol": found.protocol, "summary": summary, "checks": counts})
+
+
+def contents(night: runner.Night) -> Contents:
+    """Cost: small tables of at most EARLIER_NIGHTS nights, and the scans of report.read."""
+    conf, method = night.conf, night.conf.training.variants[0]
+    nights = figures(night, method)
+    ingested, trained = notes(night, night.ds, "ingest"), notes(night, night.ds, "build_examples")
+    versions = nights[-1].clusters.model_version
+    if versions.empty:
+        raise ValueError(
+            f"table attribution_by_cluster: ds={night.ds} must hold training.variants' first method, {method}, got "
+            "none of its rows: run the night again from jobs/attribute.py"
+        )
+    attribution = night.read(tables.ATTRIBUTION)
+    return Contents(
+        env=conf.env,
+        method=method,
+        model_version=versions.iloc[0],
+        level=conf.evaluation.interval,
+        lookback_hours=conf.journeys.lookback_hours,
+        nights=nights,
+        extremes={t.key[0]: read.extremes(night.read(t), t, method) for t in reversed(tables.ROLLUPS)},
+        truth=night.read(tables.TRUTH_METRICS).toPandas(),
+        rejection_reasons=notes(night, night.ds, "build_journeys").get("rejection_reasons", {}),
+        warnings=warnings(ingested, trained),
+        journeys=read.chosen(read.sampled_journeys(attribution, method, conf.seed)),
+        figures={n: _bytes(night, n) for n in storage.names(night.spark, night.figures_folder())},
+    )
+
+
+def figures(night: runner.Night, method: str) -> tuple[NightFigures, ...]:
+    """Of the night and of those before it for which every table is published, oldest first."""
+    days = [spark_tables.shift(night.ds, -n) for n in reversed(range(1, EARLIER_NIGHTS + 1))]
+    there = [d for d in days if all(spark_tables.exists(night.spark, night.conf, t, d) for t in _OF_EVERY_NIGHT)]
+    nights = [*there, night.ds]
+    auuc, checks, clusters = (night.read_nights(table, nights) for table in _OF_EVERY_NIGHT)
+    areas, rows, own = (df.toPandas() for df in (auuc, checks, clusters.where(F.col("method") == method)))
+    return tuple(NightFigures(d, _of(areas, d), _of(rows, d), _of(own, d), accounting(night, d)) for d in nights)
+
+
+def accounting(night: runner.Night, ds: str) -> Mapping[str, Mapping[str, int]]:
+    """Where the input rows of a night went; empty where its manifest does not say."""
+    return notes(night, ds, "build_journeys").get("accounting", {})
+
+
+def notes(night: runner.Night, ds: str, stage: str) -> Mapping[str, Any]:
+    """What a stage of a night noted; empty where it has no manifest."""
+    text = storage.read_text(night.spark, runner.manifest_url(night.conf, ds, stage))
+    return json.loads(text)["notes"] if text else {}
+
+
+def warnings(ingested: Mapping[str, Any], trained: Mapping[str, Any]) -> tuple[str, ...]:
+    """What ingest and training noted in words."""
+    words = {"Unknown signals": ingested.get("unknown_signals"), "Nights not pooled": trained.get("nights_not_pooled")}
+    return tuple(f"{name}: {text}." for name, text in words.items() if text)
+
+
+def _of(frame: pd.DataFrame, ds: str) -> pd.DataFrame:
+    return frame[frame.ds == ds].drop(columns="ds").reset_index(drop=True)
+
+
+def _bytes(night: runner.Night, name: str) -> bytes:
+    content = storage.read_bytes(night.spark, storage.join(night.figures_folder(), name))
+    assert content is not None
+    return content
+
+
+if __name__ == "__main__":
+    runner.main("report", run, __doc__)

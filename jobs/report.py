@@ -16,6 +16,7 @@ from almmta_spark.report.verdict import verdict
 
 EARLIER_NIGHTS = 28
 FILE = "report.html"
+OVERLAP = "overlap.png"
 _OF_EVERY_NIGHT = (tables.AUUC_BY_BUCKET, tables.DIAGNOSTICS, tables.ATTRIBUTION_BY_CLUSTER)
 
 
@@ -52,7 +53,7 @@ def contents(night: runner.Night) -> Contents:
         rejection_reasons=notes(night, night.ds, "build_journeys").get("rejection_reasons", {}),
         warnings=warnings(ingested, trained),
         journeys=read.chosen(read.sampled_journeys(attribution, method, conf.seed)),
-        figures={n: _bytes(night, n) for n in storage.names(night.spark, night.figures_folder())},
+        overlap_picture=storage.read_bytes(night.spark, storage.join(night.figures_folder(), OVERLAP)),
     )
 
 
@@ -85,12 +86,6 @@ def warnings(ingested: Mapping[str, Any], trained: Mapping[str, Any]) -> tuple[s
 
 def _of(frame: pd.DataFrame, ds: str) -> pd.DataFrame:
     return frame[frame.ds == ds].drop(columns="ds").reset_index(drop=True)
-
-
-def _bytes(night: runner.Night, name: str) -> bytes:
-    content = storage.read_bytes(night.spark, storage.join(night.figures_folder(), name))
-    assert content is not None
-    return content
 
 
 if __name__ == "__main__":

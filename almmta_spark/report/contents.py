@@ -86,8 +86,8 @@ class Contents:
     """What stages noted in words: unknown signals, nights that were not pooled."""
     journeys: tuple[tuple[str, Journey], ...]
     """Each with the rule by which it was chosen."""
-    figures: Mapping[str, bytes]
-    """PNG files of evaluate, by name."""
+    overlap_picture: bytes | None
+    """evaluate's overlap.png."""
 
     @property
     def tonight(self) -> NightFigures:

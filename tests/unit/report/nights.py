@@ -92,6 +92,6 @@ def contents(*nights, **changes):
         "rejection_reasons": {"exposures": {"unknown_item": 7}},
         "warnings": (),
         "journeys": (("A rule", journey(0.02, 0.01, -0.004)),),
-        "figures": {"overlap.png": b"\x89PNG"},
+        "overlap_picture": b"\x89PNG",
     }
     return Contents(**{**plain, **changes})

@@ -22,7 +22,7 @@ def path(tmp_path_factory):
     checks = [*CHECKS, *(check(f"a_check_with_a_long_name/bucket={b}", "warn", advice=ADVICE) for b in range(5))]
     nights = [night(f"2026-01-{day:02d}", areas) for day in range(1, 15)]
     full = journey(*np.linspace(-0.01, 0.03, 12))
-    many = contents(*nights, night(areas=areas, checks=checks), journeys=(("A rule", full),) * 4, figures={})
+    many = contents(*nights, night(areas=areas, checks=checks), journeys=(("A rule", full),) * 4, overlap_picture=None)
     file = tmp_path_factory.mktemp("page") / "report.html"
     file.write_text(page.html(many))
     return file

@@ -136,7 +136,8 @@ def model_folder(conf: Config, ds: str, variant: str = "") -> str:
 def code_version() -> str:
     """The package's version, and a digest of its and the jobs' sources."""
     root = Path(__file__).parents[1]
-    files = sorted([*(root / "almmta_spark").rglob("*.py"), *(root / "jobs").glob("*.py")])
+    own = [path for path in (root / "almmta_spark").rglob("*.*") if path.suffix in (".py", ".j2", ".css")]
+    files = sorted([*own, *(root / "jobs").glob("*.py")])
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
     return f"{__version__}+{digest[:12]}"
 

@@ -158,10 +158,10 @@ class Night:
         self.look("night", table.name, ds or self.ds)
         return spark_tables.published(self.spark, self._settings, table, ds or self.ds, self.place.drafts)
 
-    def notes_of(self, stage: str) -> Mapping[str, Any]:
-        """What another stage of the night noted; empty where it has not run."""
-        self.look("notes", self.ds, stage)
-        found = manifest.read(self.spark, self._settings, self.ds, stage)
+    def notes_of(self, stage: str, ds: str = "") -> Mapping[str, Any]:
+        """What another stage of the night, or of an earlier one, noted; empty where it has not run."""
+        self.look("notes", ds or self.ds, stage)
+        found = manifest.read(self.spark, self._settings, ds or self.ds, stage)
         return found["notes"] if found else {}
 
     def other_manifests(self) -> list[dict[str, Any]]:
@@ -204,7 +204,7 @@ class Night:
         return storage.join(self._settings.warehouse, "_figures", f"ds={self.ds}")
 
     def report_folder(self) -> str:
-        return storage.join(self.conf.warehouse, "_reports", f"ds={self.ds}")
+        return storage.join(self._settings.warehouse, "_reports", f"ds={self.ds}")
 
     def note(self, **facts: Any) -> None:
         """Facts for the summary, said now as well."""

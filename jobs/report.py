@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +32,6 @@ def contents(night: runner.Night) -> Contents:
     """Cost: small tables of at most EARLIER_NIGHTS nights, and the scans of report.read."""
     conf, method = night.conf, night.conf.training.variants[0]
     nights = figures(night, method)
-    ingested, trained = notes(night, night.ds, "ingest"), notes(night, night.ds, "build_examples")
     versions = nights[-1].clusters.model_version
     if versions.empty:
         raise ValueError(
@@ -50,8 +48,8 @@ def contents(night: runner.Night) -> Contents:
         nights=nights,
         extremes={t.key[0]: read.extremes(night.read(t), t, method) for t in reversed(tables.ROLLUPS)},
         truth=night.read(tables.TRUTH_METRICS).toPandas(),
-        rejection_reasons=notes(night, night.ds, "build_journeys").get("rejection_reasons", {}),
-        warnings=warnings(ingested, trained),
+        rejection_reasons=night.notes_of("build_journeys").get("rejection_reasons", {}),
+        warnings=warnings(night.notes_of("ingest"), night.notes_of("build_examples")),
         journeys=read.chosen(read.sampled_journeys(attribution, method, conf.seed)),
         overlap_picture=storage.read_bytes(night.spark, storage.join(night.figures_folder(), OVERLAP)),
     )
@@ -60,22 +58,12 @@ def contents(night: runner.Night) -> Contents:
 def figures(night: runner.Night, method: str) -> tuple[NightFigures, ...]:
     """Of the night and of those before it for which every table is published, oldest first."""
     days = [spark_tables.shift(night.ds, -n) for n in reversed(range(1, EARLIER_NIGHTS + 1))]
-    there = [d for d in days if all(spark_tables.exists(night.spark, night.conf, t, d) for t in _OF_EVERY_NIGHT)]
+    there = [d for d in days if all(night.published(table, d) for table in _OF_EVERY_NIGHT)]
     nights = [*there, night.ds]
     auuc, checks, clusters = (night.read_nights(table, nights) for table in _OF_EVERY_NIGHT)
     areas, rows, own = (df.toPandas() for df in (auuc, checks, clusters.where(F.col("method") == method)))
-    return tuple(NightFigures(d, _of(areas, d), _of(rows, d), _of(own, d), accounting(night, d)) for d in nights)
-
-
-def accounting(night: runner.Night, ds: str) -> Mapping[str, Mapping[str, int]]:
-    """Where the input rows of a night went; empty where its manifest does not say."""
-    return notes(night, ds, "build_journeys").get("accounting", {})
-
-
-def notes(night: runner.Night, ds: str, stage: str) -> Mapping[str, Any]:
-    """What a stage of a night noted; empty where it has no manifest."""
-    text = storage.read_text(night.spark, runner.manifest_url(night.conf, ds, stage))
-    return json.loads(text)["notes"] if text else {}
+    noted = {d: night.notes_of("build_journeys", d).get("accounting", {}) for d in nights}
+    return tuple(NightFigures(d, _of(areas, d), _of(rows, d), _of(own, d), noted[d]) for d in nights)
 
 
 def warnings(ingested: Mapping[str, Any], trained: Mapping[str, Any]) -> tuple[str, ...]:

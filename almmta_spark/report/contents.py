@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-PROTOCOLS = ("exact", "randomised", "observational")
-"""How uplift is known, best first."""
+from almmta_spark.tables import PROTOCOLS
+
 ALL_BUCKETS = -1
 """propensity_bucket of auuc_by_bucket's rows over all buckets."""
 
@@ -106,7 +106,7 @@ class Contents:
 
     @property
     def protocol(self) -> str:
-        """The best by which tonight's own ranking is measured; observational where none measures it."""
+        """The best by which tonight's own ranking is measured; by weights where none measures it."""
         auuc = self.tonight.auuc
         measured = auuc[(auuc.method == self.method) & (auuc.propensity_bucket == ALL_BUCKETS) & auuc.qini.notna()]
-        return next((p for p in PROTOCOLS if (measured.protocol == p).any()), PROTOCOLS[-1])
+        return next((p for p in PROTOCOLS if (measured.protocol == p).any()), "observational")

@@ -11,17 +11,19 @@ import pandas as pd
 from markupsafe import Markup
 
 from almmta_spark.evaluation.diagnostics import FAIL
+from almmta_spark.evaluation.grouped import NOT_CAUSAL
 from almmta_spark.report import charts, numbers
-from almmta_spark.report.contents import ALL_BUCKETS, PROTOCOLS, Contents, Extremes, Journey
+from almmta_spark.report.contents import ALL_BUCKETS, Contents, Extremes, Journey
 from almmta_spark.report.trends import Moved, Point, Trend, trends
 from almmta_spark.report.verdict import Verdict
+from almmta_spark.tables import PROTOCOLS
 
 GROUPS = {"cluster": "Clusters", "author_id": "Authors", "item_id": "Items"}
 PROTOCOL_WORDS = {
-    "exact": "against the exact effects, which only the simulator knows",
-    "randomised": "by randomised decisions to withhold a touch",
-    "observational": "exposed against unexposed journeys, weighted. Not causal: a hidden intent that drives both what "
-    "is shown and the upload stays in it, and a model that shares that bias scores well",
+    "exact": "against the exact effects, which only the simulator knows.",
+    "randomised": "by randomised decisions to withhold a touch.",
+    "observational": f"exposed against unexposed journeys, weighted. {NOT_CAUSAL}",
+    "observational_doubly_robust": f"the same contrast of what covariates do not explain. {NOT_CAUSAL}",
 }
 TRUTH_COLUMNS = {
     "within_journey_spearman": "ranking within a journey (Spearman)",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from almmta_spark.evaluation.diagnostics import FAIL, NOT_IDENTIFIED, PASS, WARN
+from almmta_spark.evaluation.grouped import OBSERVATIONAL_NAMES
 from almmta_spark.report.contents import ALL_BUCKETS, Contents
 from almmta_spark.report.numbers import decimals, interval, number, short
 
@@ -175,6 +176,7 @@ EVIDENCE = {
     "exact": "Against the exact effects of the simulator",
     "randomised": "In the withholding experiment",
     "observational": "In the logs, which is no causal evidence",
+    "observational_doubly_robust": "In the logs, which is no causal evidence",
 }
 
 
@@ -194,7 +196,7 @@ def _ranking(contents: Contents) -> tuple[str, list[str]]:
     if lower is None or upper is None:
         return WARN, [f"{where}, nobody can say how sure the ranking is ({figure})."]
     if lower > 0:
-        word = WARN if contents.protocol == "observational" else PASS
+        word = WARN if contents.protocol in OBSERVATIONAL_NAMES else PASS
         return word, [f"{where}, the ranking beats a random one ({figure})."]
     if upper < 0:
         return FAIL, [f"{where}, the ranking is worse than a random one ({figure})."]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from almmta_spark import runner, spark_tables, storage, tables
+from almmta_spark import manifest, runner, spark_tables, storage, tables
 from almmta_spark.config import Config
 from jobs import report
 from tests.unit.report.nights import CHECKS, CLUSTERS, COUNTS, auuc, cluster
@@ -28,7 +28,7 @@ def night(spark, tmp_path_factory):
         for table in written:
             write(spark, conf, table, day)
     notes = {"accounting": {"users": COUNTS}, "rejection_reasons": {}}
-    storage.write_text(spark, runner.manifest_url(conf, "2026-01-12", "build_journeys"), json.dumps({"notes": notes}))
+    storage.write_text(spark, manifest.url(conf, "2026-01-12", "build_journeys"), json.dumps({"notes": notes}))
     return runner.Night(spark, conf, DS, "report")
 
 

@@ -181,7 +181,10 @@ EVIDENCE = {
 
 
 def _ranking(contents: Contents) -> tuple[str, list[str]]:
-    """By the interval of qini: the ranking against a random one, in the best protocol that there is."""
+    """By the interval of qini: the ranking against a random one, in the best protocol that there is.
+
+    An observational one can neither prove a ranking nor condemn it.
+    """
     auuc = contents.tonight.auuc
     rows = auuc[(auuc.method == contents.method) & (auuc.propensity_bucket == ALL_BUCKETS)]
     rows = rows[rows.protocol == contents.protocol]
@@ -192,14 +195,13 @@ def _ranking(contents: Contents) -> tuple[str, list[str]]:
     qini, lower, upper = (None if pd.isna(v) else 1000 * float(v) for v in row[["qini", "qini_lower", "qini_upper"]])
     places = decimals([qini, lower, upper])
     figure = f"qini {number(qini, places)} per 1,000 touches, interval {interval(lower, upper, places) or 'unknown'}"
-    where = EVIDENCE[contents.protocol]
+    where, causal = EVIDENCE[contents.protocol], contents.protocol not in OBSERVATIONAL_NAMES
     if lower is None or upper is None:
         return WARN, [f"{where}, nobody can say how sure the ranking is ({figure})."]
     if lower > 0:
-        word = WARN if contents.protocol in OBSERVATIONAL_NAMES else PASS
-        return word, [f"{where}, the ranking beats a random one ({figure})."]
+        return PASS if causal else WARN, [f"{where}, the ranking beats a random one ({figure})."]
     if upper < 0:
-        return FAIL, [f"{where}, the ranking is worse than a random one ({figure})."]
+        return FAIL if causal else WARN, [f"{where}, the ranking is worse than a random one ({figure})."]
     return WARN, [f"{where}, the ranking cannot be told from a random one ({figure})."]
 
 

@@ -98,6 +98,7 @@ def test_without_an_experiment_a_direct_path_may_be_there():
         ("randomised", (0.003, -0.001, 0.005), "With care", "cannot be told from a random one"),
         ("randomised", (-0.003, -0.005, -0.001), "No", "worse than a random one"),
         ("observational", (0.003, 0.001, 0.005), "With care", "no causal evidence, the ranking beats"),
+        ("observational", (-0.003, -0.005, -0.001), "With care", "no causal evidence, the ranking is worse"),
         ("randomised", (0.003, None, None), "With care", "nobody can say how sure"),
         ("randomised", (None, None, None), "No", "could not be measured: 0 measured clusters"),
     ],

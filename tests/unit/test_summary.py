@@ -49,7 +49,7 @@ def test_the_summary_says_how_to_look_at_the_store_that_the_night_is_in(tmp_path
 
 def test_the_summary_says_where_the_review_lies_once_there_is_one(tmp_path, capsys):
     conf = settings(tmp_path)
-    summary.show(conf, {**NIGHT, "stages": [{"stage": "report", "seconds": 1.0, "rows_out": {}}]})
+    summary.show(conf, {**NIGHT, "stages": [{"stage": "report", "seconds": 1.0, "rows_out": {}, "skipped": False}]})
     assert f"Review   {conf.warehouse}/_reports/ds=2026-01-15/report.html" in capsys.readouterr().out
     summary.show(conf, NIGHT)
     assert "Review" not in capsys.readouterr().out

@@ -100,19 +100,25 @@ class Verdict:
 
 
 QUESTIONS = (
-    ("ranking", "May items, authors and clusters be ranked by their effects?", ("overfit", "method_coverage")),
+    (
+        "ranking",
+        "May items, authors and clusters be ranked by their effects?",
+        ("overfit", "method_coverage", "random_subset_ranking", "hidden_confounder_top", "direct_path_top"),
+    ),
     (
         "size",
         "May effects be summed, as uploads that touches caused?",
         (
-            *("outcome_leak", "negative_control", "proxy_reliability", "mediator_overlap", "placebo_proxies"),
-            *("num_outcomes", "withholding_shortfall", "withholding_decisions"),
+            *("outcome_leak", "negative_control", "proxy_reliability", "mediator_overlap"),
+            *("placebo_proxies", "placebo_outcome", "placebo_touch", "random_subset_total"),
+            *("hidden_confounder_total", "direct_path_total", "withholding_shortfall", "withholding_decisions"),
+            "num_outcomes",
         ),
     ),
     (
         "overlap",
         "May exposed and unexposed users be compared, once weighted?",
-        ("effective_sample_share", "propensity_calibration", "clipped_weight_share"),
+        ("effective_sample_share", "propensity_calibration", "clipped_weight_share", "clip_sweep"),
     ),
     ("data", "Is everything there that should be?", ("rejected_rate", "withholding_rows_used", "base_rate")),
     ("other", "Does every other check pass?", ()),

@@ -6,6 +6,8 @@ from almmta_spark import config
 from almmta_spark.evaluation import diagnostics, withholding
 from almmta_spark.evaluation.overlap import BucketOverlap
 from almmta_spark.evaluation.predictions import Fit, ModelFit
+from almmta_spark.evaluation.sensitivity import Sensitivity
+from almmta_spark.evaluation.subsets import Subsets
 from almmta_spark.report import verdict as said
 from tests.unit.report.nights import CHECKS, auuc, check, contents, night
 
@@ -141,6 +143,9 @@ def test_every_check_of_a_night_has_its_question():
         *diagnostics.mediator_overlap_checks({"latent": 0.5}),
         *diagnostics.placebo_checks({"latent": 1.0, **dict.fromkeys(config.PLACEBOS, 0.1)}),
         *diagnostics.outcome_checks(fits),
+        *diagnostics.sensitivity_checks(Sensitivity("latent", 9.0, 0.5, 1.0, 1.0, 0.1, 0.1)),
+        *diagnostics.subset_checks(Subsets("latent", 0.1, 0.9)),
+        diagnostics.clip_check(5.0, auuc(), auuc()),
         *diagnostics.rejected_checks({"users": (0, 5)}, 0.05),
         *diagnostics.withholding_checks({"latent": compared}, 1.0),
     ]

@@ -204,6 +204,7 @@ class Night:
         return storage.join(self._settings.warehouse, "_figures", f"ds={self.ds}")
 
     def report_folder(self) -> str:
+        """Folder of the night's page."""
         return storage.join(self._settings.warehouse, "_reports", f"ds={self.ds}")
 
     def note(self, **facts: Any) -> None:

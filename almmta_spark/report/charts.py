@@ -32,6 +32,7 @@ class Scale:
     pad: float = 6.0
 
     def at(self, value: float) -> float:
+        """Where a value lies, in the units of width; outside of [low, high] it lies outside."""
         return self.pad + (value - self.low) / (self.high - self.low) * (self.width - 2 * self.pad)
 
 

@@ -38,6 +38,8 @@ class Extremes:
 
 @dataclass(frozen=True)
 class Touch:
+    """One touch of a drawn journey; effect and its interval as probabilities."""
+
     age_hours: float
     cluster: int
     effect: float
@@ -67,6 +69,8 @@ class Journey:
 
 @dataclass(frozen=True)
 class Contents:
+    """Everything the page of one night says, read from its tables; no user, no row of a log."""
+
     env: str
     method: str
     """The night's own, the first of training.variants."""

@@ -33,6 +33,7 @@ def interval(lower: float | None, upper: float | None, places: int = 0) -> str:
 
 
 def percent(share: float | None, places: int = 0, sign: bool = False) -> str:
+    """A share as per cent, with a sign where it is asked for."""
     return NOTHING if share is None or not math.isfinite(share) else f"{number(100 * share, places, sign)} %"
 
 

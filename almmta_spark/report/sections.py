@@ -83,6 +83,7 @@ def _value(point: Point | None, trend: Trend) -> str:
 
 
 def trend_rows(contents: Contents) -> list[dict[str, Any]]:
+    """What was followed over the last nights: a row a figure, with its line drawn."""
     return [_trend_row(t, contents) for t in trends(contents)]
 
 
@@ -102,6 +103,7 @@ def _trend_row(trend: Trend, contents: Contents) -> dict[str, Any]:
 
 
 def moved_rows(moved: Sequence[Moved]) -> list[dict[str, Any]]:
+    """Clusters whose effect moved most since last night, both nights on one scale."""
     points = [p for m in moved for p in (m.before, m.now)]
     on = charts.scale([v for p in points for v in (p.value, p.lower, p.upper)], 200)
     places = numbers.decimals([p.value for p in points])
@@ -158,6 +160,7 @@ def _bucket(bucket: int) -> str:
 
 
 def groups(contents: Contents) -> list[dict[str, Any]]:
+    """Top and bottom of each roll-up."""
     return [_group(key, of) for key, of in contents.extremes.items()]
 
 
@@ -229,6 +232,7 @@ def accounts(contents: Contents) -> dict[str, Any]:
 
 
 def journeys(contents: Contents) -> list[dict[str, Any]]:
+    """The drawn journeys, each with the rule it was chosen by."""
     return [_journey(rule, journey, contents.lookback_hours) for rule, journey in contents.journeys]
 
 

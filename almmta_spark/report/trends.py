@@ -14,6 +14,8 @@ from almmta_spark.report.verdict import PASS, checks, split
 
 @dataclass(frozen=True)
 class Point:
+    """A figure and its interval, where it has one."""
+
     value: float
     lower: float | None = None
     upper: float | None = None

@@ -69,6 +69,8 @@ class Area:
 
 @dataclass(frozen=True)
 class Verdict:
+    """What the checks of a night amount to, as a whole and area by area."""
+
     verdict: str
     areas: tuple[Area, ...]
     compared: tuple[Check, ...]
@@ -127,6 +129,7 @@ QUESTIONS = (
 
 
 def worst(verdicts: Iterable[str]) -> str:
+    """The gravest of them; pass where there is none."""
     return max(verdicts, key=_ORDER.index, default=PASS)
 
 
@@ -236,4 +239,5 @@ def _data(contents: Contents) -> tuple[str, list[str]]:
 
 
 def first_sentence(text: str) -> str:
+    """Up to the first full stop that a capital follows."""
     return re.split(r"(?<=[.])\s+(?=[A-Z])", text, maxsplit=1)[0]

@@ -20,6 +20,7 @@ _OF_EVERY_NIGHT = (tables.AUUC_BY_BUCKET, tables.DIAGNOSTICS, tables.ATTRIBUTION
 
 
 def run(night: runner.Night) -> None:
+    """Writes the page of a night from its tables. Cost: scans of small tables, and of the journeys it draws."""
     found = contents(night)
     storage.write_text(night.spark, storage.join(night.report_folder(), FILE), page.html(found))
     said = verdict(found)

@@ -498,6 +498,8 @@ class Config:
     """Seeds every hash, draw and initialisation."""
     pool_nights: int = 1
     """Nights up to ds (those published) that fitting, training and evaluation pool."""
+    lateness_nights: int = 0
+    """Nights before those asked for that jobs/nightly runs again where rows that came late have changed their input."""
     report_file: str = ""
     """Where nightly writes the night's summary as JSON (empty: nowhere)."""
     spark: Mapping[str, str] = field(default_factory=dict)
@@ -519,6 +521,7 @@ class Config:
 
     def __post_init__(self) -> None:
         _require(self.pool_nights >= 1, "pool_nights", ">= 1", self.pool_nights)
+        _require(self.lateness_nights >= 0, "lateness_nights", ">= 0", self.lateness_nights)
         _require(bool(self.warehouse), "warehouse", "a folder or URL", self.warehouse)
         _require(self.env.replace("-", "").replace("_", "").isalnum(), "env", "letters, digits, - and _", self.env)
 

@@ -126,6 +126,9 @@ _KINDS: Mapping[str, Callable[..., str]] = {
 }
 
 
+_INPUT_LOOKS = ("days", "snapshot")
+
+
 def model_folder(conf: Config, ds: str, variant: str = "") -> str:
     """Where a night's models are, or one of them."""
     root = storage.join(conf.warehouse, "_models", f"ds={ds}")
@@ -186,6 +189,14 @@ _WORDS = {
 def changed(found: Manifest, place: Place) -> list[str]:
     """Looks that would find something else now, what was made and is gone among them; empty: nothing to do again."""
     then: Mapping[str, str] = {**found["looked"], **found["made"]}
+    return [look for look, fingerprint in then.items() if place.find(look) != fingerprint]
+
+
+def late(spark: Spark, conf: Config, ds: str) -> list[str]:
+    """Looks at input days and snapshots that would find other files now than when the night ran; empty where it never
+    ran. Other settings and other code are no late rows."""
+    place = Place(spark, conf)
+    then = {k: v for m in manifests(spark, conf, ds) for k, v in m["looked"].items() if k.split(" ")[0] in _INPUT_LOOKS}
     return [look for look, fingerprint in then.items() if place.find(look) != fingerprint]
 
 

@@ -1,7 +1,7 @@
 """The whole night: ingest, journeys, propensity, pairs, examples, train, attribute, evaluate, report, publish.
 
-Stages that would make again what they made last are skipped; nights run in order. The plan is printed first, and with
---dry-run nothing else is done.
+Stages that would make again what they made last are skipped; nights run in order, after those of the lateness_nights
+before them that rows which came late have changed. The plan is printed first, and with --dry-run nothing else is done.
 
 spark-submit jobs/nightly.py --conf conf/prod.yaml --ds 2026-01-31
 spark-submit jobs/nightly.py --conf conf/prod.yaml --from 2026-01-01 --to 2026-01-31
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from almmta_spark import config, manifest, runner, spark_tables, summary
+from almmta_spark import config, manifest, runner, spark_tables, storage, summary
 from almmta_spark.night_log import Claim, ClaimLost
 from jobs import (
     attribute,
@@ -61,9 +61,18 @@ def nights(args: argparse.Namespace) -> list[str]:
     return [spark_tables.shift(first, n) for n in range(num_days)]
 
 
-def show_plan(conf: config.Config, wanted: list[str]) -> None:
+def with_late(spark: storage.Spark, conf: config.Config, wanted: list[str]) -> list[str]:
+    """The nights asked for, after those of the lateness_nights before them whose input has changed since they ran."""
+    before = [spark_tables.shift(wanted[0], -n) for n in reversed(range(1, conf.lateness_nights + 1))]
+    changed = {ds: manifest.late(spark, conf, ds) for ds in before}
+    for ds, looks in changed.items():
+        if looks:
+            runner.log.info("night %s runs again, rows came late: %s", ds, manifest.told(looks))
+    return [ds for ds in before if changed[ds]] + wanted
+
+
+def show_plan(spark: storage.Spark, conf: config.Config, wanted: list[str]) -> None:
     """Prints what will be done, as far as it can be told before anything runs."""
-    spark = runner.storage_session(conf, "nightly")
     print(f"{len(wanted)} night(s), {wanted[0]} to {wanted[-1]}: {' > '.join(STAGES)}", file=sys.stderr)
     for ds, stage, what in manifest.plan(spark, conf, wanted, list(STAGES)):
         print(f"  {ds}  {stage:<16}{what}", file=sys.stderr)
@@ -75,8 +84,9 @@ def main() -> None:
     args = parse_args()
     try:
         conf = config.load(args.conf, args.overrides)
-        wanted = nights(args)
-        show_plan(conf, wanted)
+        looking = runner.storage_session(conf, "nightly")
+        wanted = with_late(looking, conf, nights(args))
+        show_plan(looking, conf, wanted)
         if args.dry_run:
             return
         spark = runner.session(conf, "nightly")

@@ -15,6 +15,7 @@ from almmta_spark.config import Config, PairsConfig
 from almmta_spark.manifest import Place, changed, plan, traced
 from almmta_spark.night_log import Claim
 from almmta_spark.spark_tables import Published
+from jobs.nightly import with_late
 
 DS, NEXT = "2026-01-15", "2026-01-16"
 
@@ -214,6 +215,22 @@ def test_the_plan_of_several_nights_follows_one_into_the_next(conf):
     (exposures(conf, "2026-01-14") / "late.parquet").write_text("rows")
     found = {(ds, stage): what for ds, stage, what in plan(None, conf, [DS, NEXT], list(stages))}
     assert found[NEXT, "build_journeys"].startswith("runs if it finds other rows in events of 2026-01-15")
+
+
+def test_a_night_is_late_where_its_input_has_changed_and_only_there(conf, monkeypatch):
+    for ds in (DS, NEXT):
+        run(conf, ds)
+    before, after = replace(conf, lateness_nights=1), "2026-01-17"
+    assert with_late(None, before, [NEXT]) == [NEXT], "nothing came late"
+    (exposures(conf, "2026-01-14") / "late.parquet").write_text("rows")
+    assert with_late(None, before, [DS]) == [DS], "the night before was never run"
+    assert with_late(None, before, [after]) == [NEXT, after], "each of these nights reads that day"
+    assert with_late(None, replace(conf, lateness_nights=2), [after]) == [DS, NEXT, after]
+    assert with_late(None, conf, [after]) == [after]
+    run(conf, DS), run(conf, NEXT)
+    monkeypatch.setattr(manifest, "code_version", lambda: "other")
+    other = replace(before, pairs=replace(conf.pairs, match_quantile=0.5), lateness_nights=2)
+    assert with_late(None, other, [after]) == [after], "neither code nor settings are late rows"
 
 
 def test_looks_of_what_is_not_there_find_nothing_and_no_two_kinds_are_confused(conf):

@@ -210,6 +210,9 @@ class ModelConfig:
     factor_sd: float = 0.2
     """latent: standard deviation of the normal prior of what the exposure factor says about the outcome beside the
     intent that its proxies show."""
+    modulation_sd: float = 0.6
+    """latent: standard deviation of the normal prior of how a cluster's own modulation (beside what its content says)
+    moves with each standardised covariate: where users are rarely shown a cluster, its effect is extrapolated."""
     rho_init: float = 0.3
     """Start of the concave link's exponent."""
     outcome_leak: bool = True
@@ -251,7 +254,7 @@ class ModelConfig:
         _require(self.sparsity >= 0, "model.sparsity", ">= 0", self.sparsity)
         for name in ("modulation_hidden", "content_hidden", "item_rows", "author_rows"):
             _require(getattr(self, name) >= 0, f"model.{name}", ">= 0", getattr(self, name))
-        for name in ("cluster_sd", "factor_sd"):
+        for name in ("cluster_sd", "factor_sd", "modulation_sd"):
             _require(getattr(self, name) > 0, f"model.{name}", "> 0", getattr(self, name))
         _require(0 <= self.rho_init <= 1, "model.rho_init", "in [0, 1]", self.rho_init)
         _require(self.adversary_weight >= 0, "model.adversary_weight", ">= 0", self.adversary_weight)

@@ -128,6 +128,10 @@ class StimulusEncoder(nn.Module):
         """e_c, [K, R]: of a touch with its cluster's mean content."""
         return self.embedding_KR if self.content is None else self.embedding_KR + self.content(self.content_KE)
 
+    def own_slopes(self) -> Tensor:
+        """Phi' delta_c, [K, D] (or of the hidden units): how a cluster's own part of the modulation moves with X."""
+        return self.embedding_KR @ self.modulation.weight
+
     def strength(self) -> Tensor:
         """s_c, [K]: of a touch with its cluster's mean content, of an item and author nobody has met."""
         return self._bounded(self._cluster_strength())

@@ -59,7 +59,7 @@ class LatentModel(nn.Module):
     def __init__(self, spec: ExampleSpec, conf: ModelConfig) -> None:
         super().__init__()
         self.num_clusters, self.num_rows, self.sparsity = len(spec.clusters), spec.num_training, conf.sparsity
-        self.cluster_sd, self.factor_sd = conf.cluster_sd, conf.factor_sd
+        self.cluster_sd, self.factor_sd, self.modulation_sd = conf.cluster_sd, conf.factor_sd, conf.modulation_sd
         self.encoder = StimulusEncoder(spec, conf)
         self.mediator = MediatorMean(spec, conf)
         self.teacher = HeadTeacher(spec, conf)
@@ -104,7 +104,7 @@ class LatentModel(nn.Module):
         with full_precision(batch.age_BL):
             terms = {"nll": losses.mean(self._marginal_nll(journey, batch), weight_B)}
             terms["sparsity"] = losses.sparsity_cost(journey.stimuli.mean_K, self.sparsity, self.num_rows)
-            for name, (values, sd) in self._beside().items():
+            for name, (values, sd) in self._priors().items():
                 terms[f"ridge_{name}"] = losses.ridge_cost(values, sd, self.num_rows)
             if journey.stimuli.pooling_cost_B is not None:
                 terms["pooling"] = losses.mean(journey.stimuli.pooling_cost_B, weight_B)
@@ -180,13 +180,17 @@ class LatentModel(nn.Module):
         nu_B = self.intent(covariates_BD, counts_BK, factor_B)
         return nu_B, g0_B + self.intent.gamma * (nu_B - TYPICAL_INTENT), slope_B
 
-    def _beside(self) -> dict[str, tuple[Tensor, float]]:
-        """What touches say beside the mediator, and the standard deviation of its normal prior around nothing.
+    def _priors(self) -> dict[str, tuple[Tensor, float]]:
+        """What is pooled, and the standard deviation of its normal prior around nothing.
 
-        Each cluster's own word is kept low, since few uploads speak for it and the exposure factor has said most; the
-        exposure factor's own word, since the intent's proxies have.
+        How each cluster's own modulation moves with X. And what touches say beside the mediator: each cluster's own
+        word is kept low, since few uploads speak for it and the exposure factor has said most; the exposure factor's
+        own word, since the intent's proxies have.
         """
-        priors: dict[str, tuple[Tensor, float]] = {"outcome": (self.direct.omega_K, self.cluster_sd)}
+        priors: dict[str, tuple[Tensor, float]] = {
+            "modulation": (self.encoder.own_slopes(), self.modulation_sd),
+            "outcome": (self.direct.omega_K, self.cluster_sd),
+        }
         if self.intent is not None:
             priors["intent"] = (self.intent.served_K, self.cluster_sd)
         if self.direct.factor is not None:

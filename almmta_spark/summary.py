@@ -96,10 +96,10 @@ def write(spark: SparkSession, conf: Config, nights: Sequence[Mapping[str, Any]]
     if conf.report_file:
         path = Path(conf.report_file)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"imports": _imports(spark, conf), "nights": list(nights)}, indent=1) + "\n")
+        path.write_text(json.dumps({"imports": imports(spark, conf), "nights": list(nights)}, indent=1) + "\n")
 
 
-def _imports(spark: SparkSession, conf: Config) -> dict[str, Any]:
+def imports(spark: SparkSession, conf: Config) -> dict[str, Any]:
     """<warehouse>/_import/<importer>.json by importer; empty where the warehouse was not imported."""
     folder = storage.join(conf.warehouse, "_import")
     names = [name for name in storage.names(spark, folder) if name.endswith(".json") and not name.startswith(".")]

@@ -24,6 +24,7 @@ from almmta_spark.config import Config
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
+    from mlflow.entities import Run as MlflowRun
 
 CANDIDATE = "candidate"
 _MLFLOW_TYPES = {"bigint": "long", "int": "integer", "double": "double", "float": "float", "string": "string"}
@@ -58,6 +59,32 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return out
 
 
+def _root(conf: Config) -> str:
+    return conf.warehouse if "://" in conf.warehouse else str(Path(conf.warehouse).resolve().parent)
+
+
+def _uri(conf: Config) -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or conf.tracking.uri.format(root=_root(conf))
+
+
+def _experiment(conf: Config) -> str:
+    return f"almmta/{conf.env}/nightly"
+
+
+def night_run(conf: Config, ds: str) -> MlflowRun:
+    """The newest whole run of a night, to be read. ValueError where the night has not been logged."""
+    import mlflow
+
+    client = mlflow.MlflowClient(_uri(conf))
+    found = client.get_experiment_by_name(_experiment(conf))
+    wanted = f"tags.data_date = '{ds}' and tags.verdict != '' and attributes.status = 'FINISHED'"  # stages have none
+    order = ["attributes.start_time DESC"]
+    runs = client.search_runs([found.experiment_id], wanted, max_results=1, order_by=order) if found else []
+    if not runs:
+        raise ValueError(f"experiment {_experiment(conf)} has no run of night ds={ds}: run jobs/publish.py")
+    return runs[0]
+
+
 @dataclass(frozen=True)
 class Tracker:
     """The night's experiment on the tracking server."""
@@ -71,15 +98,14 @@ class Tracker:
         """The experiment almmta/<env>/nightly, made where it is not there yet."""
         import mlflow
 
-        root = str(Path(conf.warehouse).resolve().parent) if "://" not in conf.warehouse else conf.warehouse
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or conf.tracking.uri.format(root=root)
+        uri = _uri(conf)
         if uri.startswith("sqlite:///"):
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(uri)
         client = mlflow.MlflowClient(uri)
-        name = f"almmta/{conf.env}/nightly"
+        name = _experiment(conf)
         found = client.get_experiment_by_name(name)
-        artifacts = None if uri.startswith("http") else Path(conf.tracking.artifacts.format(root=root)).as_uri()
+        artifacts = None if uri.startswith("http") else Path(conf.tracking.artifacts.format(root=_root(conf))).as_uri()
         return cls(client, found.experiment_id if found else client.create_experiment(name, artifacts), uri)
 
     @contextmanager

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from almmta_spark import causal, config, runner, spark_tables, storage, tables
 from almmta_spark.config import Config
+from almmta_spark.evaluation import exact
 from almmta_spark.example_spec import ExampleSpec
 from almmta_spark.examples.build import build_examples
 from almmta_spark.examples.layout import WRITE_OPTIONS, laid_out, num_groups
@@ -293,29 +293,10 @@ def sweeps(fitted: Fitted, base: Config) -> list[figures.Sweep]:
 
 
 def one_journey(spark: SparkSession, base: Config) -> figures.Journey:
-    """The first journey, by its id, that ended in an upload after at least JOURNEY_TOUCHES touches of known effect."""
+    """A journey of the base night that ended in an upload after at least JOURNEY_TOUCHES touches of known effect."""
     truth_rows = spark_tables.read_day(spark, base, tables.TRUTH_ATTRIBUTION, truth.DS)
-    rows = spark_tables.read(spark, base, tables.ATTRIBUTION, truth.DS).where(F.col("method").isin(*METHODS))
-    known = rows.where("outcome = 1").join(truth_rows, ["user_id", "touch_id"])
-    counts = known.groupBy("journey_id").agg(F.countDistinct("touch_id").alias("touches"))
-    first = counts.where(F.col("touches") >= JOURNEY_TOUCHES).orderBy("journey_id").first()
-    if first is None:
-        raise ValueError(f"no journey with an upload has {JOURNEY_TOUCHES} touches of known effect: raise --n")
-    columns = ("age_hours", "cluster", "ett", "removal_effect", "removal_effect_lower", "removal_effect_upper")
-    chosen = known.where(F.col("journey_id") == first["journey_id"]).orderBy(F.desc("age_hours"), "touch_id")
-    found = chosen.select("method", *columns).collect()
-    by_method = {m: [row for row in found if row["method"] == m] for m in METHODS}
-    own = by_method[METHODS[0]]
-    ends = [np.array([row[c] for row in own], float) for c in columns[-2:]]
-    lower, upper = (None, None) if np.isnan(ends).any() else ends
-    return figures.Journey(
-        np.array([row["age_hours"] for row in own]),
-        np.array([row["cluster"] for row in own]),
-        np.array([row["ett"] for row in own]),
-        {m: np.array([row["removal_effect"] for row in of]) for m, of in by_method.items()},
-        lower,
-        upper,
-    )
+    rows = spark_tables.read(spark, base, tables.ATTRIBUTION, truth.DS)
+    return figures.Journey.of(exact.one_journey(rows, truth_rows, METHODS, JOURNEY_TOUCHES), METHODS)
 
 
 def save(drawn: dict[str, Figure], folder: Path) -> None:

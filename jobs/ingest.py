@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pyspark.sql import DataFrame
 
-from almmta_spark import runner, spark_tables, tables
+from almmta_spark import arrivals, runner, spark_tables, tables
 from almmta_spark.logs.ingest import Logs, accepted_users, accepted_withholdings, ingest
 from almmta_spark.logs.summary import IngestSummary
 
 
 def run(night: runner.Night) -> None:
     """The input tables of the night's windows -> events, item_clusters, rejected_rows."""
+    first_read = arrivals.first_read(night.spark, night.place.conf, night.ds)
     hours = night.conf.journeys
     has_intents = any("intent_proxy" in s.roles for s in night.conf.signals.values())
     signal_hours = hours.lookback_hours + (hours.pre_hours if has_intents else 0.0)
@@ -27,6 +28,8 @@ def run(night: runner.Night) -> None:
     summary = ingested.summary.to_dict()
     rows = {name: {k: a[k] for k in ("rows_in", "rejected")} for name, a in summary["accounts"].items()}
     night.note(rows=rows, signals=summary["signal_rows"], clusters=summary["clusters"])
+    days = {name: read["days"] for name, read in night.inputs.items()}
+    night.note(late=arrivals.late_rows(night.spark, night.place.conf, days, first_read))
     if summary["unknown_signals"]:
         night.note(unknown_signals=", ".join(summary["unknown_signals"]) + " (not in conf: taken as outcome proxies)")
     night.write(ingested.item_clusters, tables.ITEM_CLUSTERS)

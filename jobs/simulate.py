@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from almmta_spark import runner, spark_tables
+from almmta_spark import arrivals, runner, spark_tables
 from almmta_spark.config import SignalConfig
 from almmta_spark.simulator import worlds
 from almmta_spark.simulator.truth import truth_error
@@ -14,6 +14,7 @@ from almmta_spark.simulator.write_logs import simulate, world_of
 def run(night: runner.Night) -> None:
     """The configured world -> input tables and the truth about them."""
     conf = night.conf
+    arrivals.forget(night.spark, night.place.conf, night.ds)  # a world made anew comes in time
     for table, day, rows in simulate(night.spark, conf.simulator, conf.seed, night.ds):
         spark_tables.write_input(rows, conf, table, day)
         night.note(**{f"{table.name} ds={day}": spark_tables.folder(conf, table, day)})

@@ -10,7 +10,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needed = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
@@ -60,6 +62,22 @@ def screenshot(page: Path, width: int, height: int, folder: Path) -> Path:
     png = folder / f"{page.stem}-{width}.png"
     _run(folder, f"--window-size={width},{height}", f"--screenshot={png}", page.as_uri())
     return png
+
+
+def visited(url: str, width: int, height: int, folder: Path, name: str) -> tuple[str, Path]:
+    """What a page that draws itself says once it has settled (30 s of its own clock), and its PNG."""
+    png = folder / f"{name}-{width}.png"
+    settled = ("--virtual-time-budget=30000", f"--screenshot={png}", "--dump-dom")
+    dom = _run(folder, f"--window-size={width},{height}", *settled, url)
+    text = html.unescape(re.sub(r"<(script|style)\b.*?</\1>|<[^>]+>", " ", dom, flags=re.DOTALL))
+    return " ".join(text.split()), png
+
+
+def inked(png: Path, bands: int = 10) -> list[float]:
+    """Share of dark pixels in each band of a screenshot, from the top."""
+    with Image.open(png) as picture:
+        pixels = np.asarray(picture.convert("L"))
+    return [float((band < 160).mean()) for band in np.array_split(pixels, bands)]
 
 
 def printed(page: Path, folder: Path) -> bytes:

@@ -24,6 +24,7 @@ from almmta_spark.evaluation.rollups import member_sums
 MAX_TOUCHES = 250_000
 """Touches of the sample on the driver: the error of a metric there is far below that of another fit."""
 _SHARES = 1_000_000
+_EFFECT = ("removal_effect", "removal_effect_lower", "removal_effect_upper")
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,31 @@ def cluster_effects(sample: TruthSample) -> Mapping[str, NDArray[Any]]:
     columns = {"truth": sample.ett_N, **sample.estimate_N}
     means = {name: np.bincount(position, weights=values) / count for name, values in columns.items()}
     return {"cluster": clusters, **means}
+
+
+def one_journey(
+    attribution: DataFrame, truth: DataFrame, methods: Sequence[str], min_touches: int
+) -> Mapping[str, NDArray[Any]]:
+    """The first journey, by its id, that ended in an upload after at least so many touches of known effect.
+
+    Its touches, oldest first: age_hours, cluster, ett, and of each method its effect, its lower and its upper end
+    (NaN: none), as `method`, `method_lower`, `method_upper`. ValueError where there is no such journey. Cost: two joins
+    of attribution's uploads with truth; one journey on the driver.
+    """
+    own = attribution.where(F.col("method").isin(*methods) & (F.col("outcome") == 1))
+    known = own.join(truth.select("user_id", "touch_id", "ett"), ["user_id", "touch_id"])
+    long = known.groupBy("journey_id").agg(F.countDistinct("touch_id").alias("n")).where(F.col("n") >= min_touches)
+    first = long.orderBy("journey_id").first()
+    if first is None:
+        raise ValueError(f"no journey with an upload has {min_touches} touches of known effect: simulate more users")
+    of = known.where(F.col("journey_id") == first["journey_id"]).orderBy(F.desc("age_hours"), "touch_id")
+    rows = of.select("method", "age_hours", "cluster", "ett", *_EFFECT).toPandas()
+    found = {name: rows[rows.method == methods[0]][name].to_numpy() for name in ("age_hours", "cluster", "ett")}
+    for method in methods:
+        for name in _EFFECT:
+            side = name.removeprefix("removal_effect")
+            found[f"{method}{side}"] = rows[rows.method == method][name].to_numpy(float)
+    return found
 
 
 def effect_bins(estimate_N: NDArray[np.float64], truth_N: NDArray[np.float64], num_bins: int = 20) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from almmta_spark.causal import uplift as curves
 from almmta_spark.evaluation import drawing
 from almmta_spark.evaluation.overlap import BINS_PER_LOGIT, Overlap
 
+_ENDS = ("", "_lower", "_upper")
+
 
 def uplift_curves(rows: Sequence[Mapping[str, Any]], title: str, caution: str = "") -> Figure:
     """One panel a propensity bucket; rows: those of grouped_uplift of one protocol. The oracle ranks by the uplift.
@@ -116,6 +118,31 @@ def effects_by_cluster(effects: Mapping[str, NDArray[Any]], title: str) -> Figur
     if len(position) <= 60:
         axis.set_xticks(position, [str(c) for c in effects["cluster"][order]], fontsize=7)
     figure.suptitle(title, fontsize=12)
+    return drawing.finish(figure, [axis])
+
+
+def intervals_by_cluster(
+    rollup: Mapping[str, NDArray[Any]], truth: Mapping[int, float], methods: Sequence[str], title: str
+) -> Figure:
+    """Clusters with a known truth, sorted by it: the intervals of the first method's mean effects, the others' means.
+
+    rollup: columns of attribution_by_cluster.
+    """
+    order = sorted(truth, key=lambda cluster: -truth[cluster])
+    position = np.arange(len(order))
+    figure, (axis,) = drawing.panels(1, title, width=10)
+    axis.step(position, [1000 * truth[c] for c in order], where="mid", color="black", linewidth=1.6, label="truth")
+    for i, method in enumerate(methods):
+        of = np.asarray(rollup["method"]) == method
+        at = {int(cluster): k for k, cluster in zip(np.flatnonzero(of), rollup["cluster"][of], strict=True)}
+        rows = [at[c] for c in order]
+        mean, lower, upper = (1000 * np.asarray(rollup[f"removal_effect_mean{end}"], float)[rows] for end in _ENDS)
+        error = None if i or np.isnan(lower).any() else [mean - lower, upper - mean]
+        style = drawing.line(i, 0) | {"linestyle": "", "markersize": 5, "markevery": 1}
+        axis.errorbar(position, mean, error, capsize=2, elinewidth=1.2, label=method, **style)
+    axis.set_xticks(position, [str(c) for c in order], fontsize=7)
+    axis.set_xlabel("treatment cluster, by its true effect")
+    axis.set_ylabel("uploads per 1,000 touches")
     return drawing.finish(figure, [axis])
 
 

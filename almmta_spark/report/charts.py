@@ -130,6 +130,65 @@ def timeline(journey: Journey, hours: float, description: str, width: float = 62
     return _svg(width, height, drawn, description)
 
 
+Curve = Sequence[tuple[float, Point]]
+"""Shares, ascending, each with a figure and its interval."""
+
+
+def curves(drawn: Sequence[Curve], description: str, width: float = 360, height: float = 220) -> Markup:
+    """Figures against a share of all, a line each with marks of its own; the first has the band of its interval."""
+    left, right, top, bottom = 44.0, 10.0, 8.0, 34.0
+    ends = [
+        v for i, curve in enumerate(drawn) for _, p in curve for v in ((p.value,) if i else (p.value, p.lower, p.upper))
+    ]
+    y = scale(ends, height - top - bottom, 4)
+    furthest = max((share for curve in drawn for share, _ in curve), default=0) or 1.0
+
+    def across(share: float) -> float:
+        return left + share / furthest * (width - left - right)
+
+    def up(value: float) -> float:
+        return height - bottom - y.at(value)
+
+    picture = Markup("")
+    for value in round_ticks(y.low, y.high):
+        colour = INK if value == 0 else FAINT
+        picture += _line(left, up(value), width - right, up(value), colour, 1)
+        picture += _text(left - 6, up(value) + 4, number(value, decimals([value], 1)), "end")
+    for share in round_ticks(0, furthest):
+        picture += _line(across(share), height - bottom, across(share), height - bottom + 4, QUIET, 1)
+        picture += _text(across(share), height - bottom + 16, f"{100 * share:.0f} %", "middle")
+    picture += _text(left + (width - left - right) / 2, height - 3, "share of the exposures", "middle")
+    own = drawn[0] if drawn else ()
+    band = [(across(x), up(p.lower), up(p.upper)) for x, p in own if p.lower is not None and p.upper is not None]
+    if len(band) == len(own):
+        picture += _band(band)
+    for i, curve in reversed(list(enumerate(drawn))):  # the first on top
+        places = [(across(share), up(p.value)) for share, p in curve]
+        dash = Markup(' stroke-dasharray="5 3"') if i else Markup("")
+        line = Markup('<polyline points="{}" fill="none" stroke="{}" stroke-width="1.6"{}/>')
+        picture += line.format(" ".join(f"{a:.1f},{b:.1f}" for a, b in places), COLOURS[i % len(COLOURS)], dash)
+        picture += Markup("").join(_dot(a, b, i, 3.4) for a, b in places[1:])
+    return _svg(width, height, picture, description)
+
+
+def mark(series: int) -> Markup:
+    """The colour and shape of a series, for a legend."""
+    return _svg(14, 14, _dot(7, 7, series))
+
+
+def round_ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """Multiples of 1, 2, 2.5 or 5 times a power of ten from low to high, at most as many as asked for."""
+    power = 10.0 ** math.floor(math.log10((high - low) / most))
+    step = next(s * power for s in (1, 2, 2.5, 5, 10, 20) if (high - low) / (s * power) <= most - 1)
+    return [round(k * step, 12) for k in range(math.ceil(low / step), math.floor(high / step + 1e-9) + 1)]
+
+
+def _band(places: Sequence[tuple[float, float, float]]) -> Markup:
+    corners = [(x, low) for x, low, _ in places] + [(x, upper) for x, _, upper in reversed(places)]
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
+    return Markup('<polygon points="{}" fill="{}" fill-opacity=".16"/>').format(points, OWN)
+
+
 def in_points(touch: Touch) -> Point:
     """A touch's effect on the chance, in percentage points."""
     lower, upper = (None if end is None else 100 * end for end in (touch.lower, touch.upper))

@@ -82,10 +82,14 @@ class Contents:
     """Oldest first; the last is the night itself."""
     extremes: Mapping[str, Extremes]
     """By the key of the roll-up: cluster, author_id, item_id."""
+    efficiency: pd.DataFrame
+    """exposure_efficiency."""
     truth: pd.DataFrame
     """truth_metrics; without rows against the truth where nobody knows it."""
     rejection_reasons: Mapping[str, Mapping[str, int]]
     """Refused rows of each input table, by reason."""
+    late: Mapping[str, int]
+    """Rows of each input table that came after the night had first been read; empty where nothing was noted."""
     warnings: tuple[str, ...]
     """What stages noted in words: unknown signals, nights that were not pooled."""
     journeys: tuple[tuple[str, Journey], ...]

@@ -14,6 +14,7 @@ from almmta_spark.report import numbers, sections
 from almmta_spark.report.contents import Contents
 from almmta_spark.report.trends import moved_clusters, movement, verdict_changes
 from almmta_spark.report.verdict import Verdict, verdict
+from almmta_spark.report.worth import worth
 
 MARKS = {PASS: "✓", WARN: "!", FAIL: "✕"}
 MOST_MOVED = 8
@@ -35,6 +36,7 @@ def html(contents: Contents) -> str:
         num_moved=len(moved),
         areas=sections.area_tables(contents),
         groups=sections.groups(contents),
+        worth=worth(contents),
         overlap=sections.overlap(found),
         accounts=sections.accounts(contents),
         journeys=sections.journeys(contents),

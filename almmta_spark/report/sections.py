@@ -108,7 +108,7 @@ def moved_rows(moved: Sequence[Moved]) -> list[dict[str, Any]]:
     on = charts.scale([v for p in points for v in (p.value, p.lower, p.upper)], 200)
     places = numbers.decimals([p.value for p in points])
     return [
-        {"cluster": m.cluster, "before": _cell(m.before, on, places, 1), "now": _cell(m.now, on, places)} for m in moved
+        {"cluster": m.cluster, "before": cell(m.before, on, places, 1), "now": cell(m.now, on, places)} for m in moved
     ]
 
 
@@ -141,11 +141,11 @@ def _area_table(contents: Contents, protocol: str) -> dict[str, Any]:
 
 
 def _column_of_areas(of: pd.DataFrame, series: Mapping[str, int], width: float) -> dict[str, Cell]:
-    points = {str(m): _point(row, "auuc", 1000) for m, row in of.iterrows()}
+    points = {str(m): point(row, "auuc", 1000) for m, row in of.iterrows()}
     known = {m: p for m, p in points.items() if p is not None}
     ends = [v for p in known.values() for v in (p.value, p.lower, p.upper)]
     on, places = charts.scale(ends, width, zero=False), numbers.decimals(ends)
-    return {m: _cell(p, on, places, series[m]) for m, p in known.items()}
+    return {m: cell(p, on, places, series[m]) for m, p in known.items()}
 
 
 def _undefined(auuc: pd.DataFrame) -> list[str]:
@@ -167,7 +167,7 @@ def groups(contents: Contents) -> list[dict[str, Any]]:
 def _group(key: str, of: Extremes) -> dict[str, Any]:
     """The two ends of a roll-up, on one scale, per 1,000 touches."""
     both = pd.concat([of.top, of.bottom])
-    points = [_point(row, "removal_effect_mean", 1000) for _, row in both.iterrows()]
+    points = [point(row, "removal_effect_mean", 1000) for _, row in both.iterrows()]
     ends = [v for p in points if p is not None for v in (p.value, p.lower, p.upper)]
     on, places = charts.scale(ends, 120), numbers.decimals(ends)
     sums = numbers.decimals(both.removal_effect_sum)
@@ -182,16 +182,16 @@ def _group(key: str, of: Extremes) -> dict[str, Any]:
 
 
 def _group_row(row: pd.Series, key: str, on: charts.Scale, places: int, sums: int) -> dict[str, Any]:
-    point = _point(row, "removal_effect_mean", 1000)
+    mean = point(row, "removal_effect_mean", 1000)
     return {
         "key": row[key],
         "exposures": numbers.number(row.exposures),
         "sum": numbers.number(row.removal_effect_sum, sums),
-        "mean": _cell(point, on, places),
+        "mean": cell(mean, on, places),
     }
 
 
-def _point(row: pd.Series, name: str, times: float) -> Point | None:
+def point(row: pd.Series, name: str, times: float) -> Point | None:
     if pd.isna(row[name]):
         return None
     value, lower, upper = (
@@ -201,7 +201,7 @@ def _point(row: pd.Series, name: str, times: float) -> Point | None:
     return Point(value, lower, upper)
 
 
-def _cell(point: Point | None, on: charts.Scale, places: int, series: int = 0) -> Cell:
+def cell(point: Point | None, on: charts.Scale, places: int, series: int = 0) -> Cell:
     text = numbers.number(point.value, places) if point else numbers.NOTHING
     ends = numbers.interval(point.lower, point.upper, places) if point else ""
     return Cell(text, ends, charts.interval_bar(point, on, series))
@@ -223,7 +223,10 @@ def accounts(contents: Contents) -> dict[str, Any]:
     names = list(dict.fromkeys(name for counts in accounting.values() for name in counts))
     return {
         "columns": [name.replace("_", " ") for name in names],
-        "rows": [(table, [numbers.number(counts.get(n)) for n in names]) for table, counts in accounting.items()],
+        "rows": [
+            (table, [numbers.number(counts.get(n)) for n in names], numbers.number(contents.late.get(table)))
+            for table, counts in accounting.items()
+        ],
         "reasons": [
             (table, [(reason.replace("_", " "), numbers.number(n)) for reason, n in sorted(of.items())])
             for table, of in sorted(contents.rejection_reasons.items())

@@ -235,7 +235,9 @@ def _data(contents: Contents) -> tuple[str, list[str]]:
         return WARN, ["Nobody noted where the input rows went."]
     lost = sum(counts["rejected"] for counts in accounting.values())
     said = f"All {rows:,} input rows of {len(accounting)} tables are accounted for; {lost:,} were refused."
-    return PASS, [said, *contents.warnings]
+    late = sum(contents.late.values())
+    came = [f"{late:,} came late, after the night had first been read; they are in."] if late else []
+    return PASS, [said, *came, *contents.warnings]
 
 
 def first_sentence(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -90,6 +91,14 @@ class Journey:
     lower: Floats | None = None
     upper: Floats | None = None
     """Interval of the first method, where the night has them."""
+
+    @classmethod
+    def of(cls, found: Mapping[str, NDArray[Any]], methods: Sequence[str]) -> Journey:
+        """From exact.one_journey."""
+        ends = [found[f"{methods[0]}{side}"] for side in ("_lower", "_upper")]
+        lower, upper = (None, None) if np.isnan(ends).any() else ends
+        effects = {method: found[method] for method in methods}
+        return cls(found["age_hours"], found["cluster"], found["ett"], effects, lower, upper)
 
 
 def journey(of: Journey, title: str) -> Figure:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
+import jupytext
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
 from almmta_spark import config, manifest, night_log, runner, spark_tables, tables
@@ -130,7 +139,11 @@ def test_the_review_says_what_the_tables_say(spark, night, review, report):
         in text
     )
     counts = report["accounting"]["exposures"]
-    assert f"exposures {counts['rows_in']:,} {counts['used']:,} 0 {counts['deduplicated']:,}" in text
+    assert f"exposures {counts['rows_in']:,} {counts['used']:,} 0 {counts['deduplicated']:,} 0 0 0 0 items" in text
+    worth = spark_tables.read(spark, night, tables.EXPOSURE_EFFICIENCY, DS).where("level = 'item' and share = 0.1")
+    of = {r.ranking: r for r in worth.collect()}
+    gain = f"{of['latent'].extra_uploads:.1f} ({of['latent'].extra_uploads_lower:.1f} to"
+    assert f"would cause {gain}" in text and "more than by last_touch" in text and "more than by popularity" in text
     assert "An upload followed" in text and "No upload followed" in text and "Known truth" in text
 
 
@@ -191,6 +204,146 @@ def test_the_candidate_model_says_what_the_table_says(client, spark, night, attr
     by_cluster = model.predict(pd.DataFrame(raw))["removal_effect"].iloc[0]
     effects = served["removal_effect"].iloc[0]
     assert np.allclose(by_cluster, effects, rtol=0.5) and not np.allclose(by_cluster, effects, atol=1e-6)
+
+
+# ---- MLflow's own pages of this night --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server(report, tmp_path_factory):
+    """MLflow's server on loopback, on the night's store: its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("server")
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    with (folder / "log").open("w") as log:
+        store = ["--backend-store-uri", report["mlflow"]["uri"]]
+        process = subprocess.Popen([*command, *store], stdout=log, stderr=log, start_new_session=True)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_for(f"{address}/health", process, folder / "log")
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=60)
+
+
+def wait_for(url, process, log):
+    for _ in range(240):
+        assert process.poll() is None, log.read_text()[-2000:]
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(log.read_text()[-2000:])
+
+
+@browser.needed
+@pytest.mark.parametrize("width", [1280, 1920])
+def test_mlflows_pages_show_the_night(server, client, width, tmp_path):
+    store, run_id = client
+    run = store.get_run(run_id)
+    of_run = f"{server}/#/experiments/{run.info.experiment_id}/runs/{run_id}"
+
+    said, png = browser.visited(of_run, width, 2400, tmp_path, "run")
+    assert f"night {DS}" in said and "Finished" in said and f"verdict : {run.data.tags['verdict']}" in said
+    note = [re.sub(r"[*`]", "", line).strip(" -") for line in run.data.tags["mlflow.note.content"].splitlines()]
+    assert note[0] in said and all(line.split("?")[0] in said for line in note if "?" in line)
+    assert "auuc/all_lower" in said and str(run.data.metrics["auuc/all"])[:10] in said
+    assert all(stage in said for stage in nightly.STAGES if stage != "publish") and "almmta_test" in said
+    assert min(browser.inked(png)[:6]) > 0.002
+
+    said, png = browser.visited(f"{of_run}/model-metrics", width, 1200, tmp_path, "metrics")
+    assert "auuc/all" in said and "checks/pass" in said and min(browser.inked(png)[:5]) > 0.002
+
+    said, png = browser.visited(f"{of_run}/artifacts/report.html", width, 1200, tmp_path, "artifacts")
+    assert all(name in said for name in ("report.html", "tables", "figures", "config.yaml"))
+    with Image.open(png) as picture:  # the page itself, in a frame: the colour of its banner
+        pixels = np.asarray(picture.convert("RGB"), int)
+    banner = {"pass": (0, 158, 115), "warn": (230, 159, 0), "fail": (213, 94, 0)}[run.data.tags["verdict"]]
+    assert (np.abs(pixels - banner).sum(2) < 12).sum() > 1000
+
+    said, _ = browser.visited(f"{server}/#/models/almmta_test", width, 1200, tmp_path, "model")
+    assert "Version 1" in said and "candidate" in said
+
+
+# ---- the notebooks, on this night -----------------------------------------------------------------------------------
+
+
+def executed(name, conf, folder):
+    """A notebook run from its beginning by a kernel of its own, in the folder where people open it."""
+    file = folder / "conf.yaml"
+    file.write_text(yaml.safe_dump(config.to_dict(conf)))
+    kept = {k: v for k, v in os.environ.items() if k not in ("ALMMTA_DS", "MLFLOW_TRACKING_URI")}
+    own = {"ALMMTA_CONF": str(file), "IPYTHONDIR": str(folder), "JUPYTER_RUNTIME_DIR": str(folder)}
+    cells = jupytext.read(f"notebooks/{name}.py")
+    client = NotebookClient(cells, timeout=600, kernel_name="python3", resources={"metadata": {"path": "notebooks"}})
+    return client.execute(env={**kept, **own})
+
+
+def shown(cells):
+    """(What a notebook said, its pictures)."""
+    outputs = [output for cell in cells.cells for output in cell.get("outputs", ())]
+    assert not [o for o in outputs if o.get("name") == "stderr"]
+    data = [output.get("data", {}) for output in outputs]
+    texts = [d[kind] for d in data for kind in ("text/markdown", "text/html") if kind in d]
+    return re.sub(r"<[^>]+>", " ", "\n".join(texts)), [d for d in data if "image/png" in d or "image/svg+xml" in d]
+
+
+def number_in(value, text, places=6):
+    return f"{value:.{places}f}" in text
+
+
+def test_the_nightly_review_shows_what_tables_and_mlflow_say(spark, night, client, attribution, tmp_path):
+    said, pictures = shown(executed("nightly_review", night, tmp_path))
+    store, run_id = client
+    assert store.get_run(run_id).data.tags["mlflow.note.content"].splitlines()[0] in said and run_id in said
+    areas = spark_tables.read(spark, night, tables.AUUC_BY_BUCKET, DS).where("method = 'latent' and protocol = 'exact'")
+    assert all(number_in(1000 * row.auuc, said) for row in areas.collect())
+    checks = spark_tables.read(spark, night, tables.DIAGNOSTICS, DS).where("verdict != 'pass' and name like '%/latent'")
+    assert all(row.name in said and row.advice[:40] in said for row in checks.collect())
+    worth = spark_tables.read(spark, night, tables.EXPOSURE_EFFICIENCY, DS).where("level = 'item' and share = 0.1")
+    assert all(number_in(row.extra_uploads, said, 1) for row in worth.where("ranking != 'present_policy'").collect())
+    assert len(pictures) >= 8  # nights, areas, three of causes, exposures, overlap, journeys
+    assert not {str(i) for name in ("journey_id", "touch_id") for i in attribution[name]} & set(said.split())
+
+
+def test_the_method_is_shown_against_the_exact_truth(night, report, tmp_path):
+    said, pictures = shown(executed("the_method", night, tmp_path))
+    truth = {(r["method"], r["metric"]): r["value"] for r in report["truth_metrics"]}
+    for method in ("latent", "backdoor"):
+        for metric in ("within_journey_spearman", "magnitude_ratio", "relative_rmse"):
+            assert f"{truth[method, metric]:g}"[:4] in said or number_in(truth[method, metric], said, 2)
+    covered = truth["latent", "interval_coverage_cluster"]
+    assert f"the true mean effect of {covered:.0%} of the clusters; they name 95%" in said
+    assert len(pictures) == 8  # graph, plain case, training, journey, bins, clusters, two protocols
+
+
+def test_the_notebook_of_real_logs_reads_any_night(night, tmp_path):
+    said, pictures = shown(executed("kuairand", night, tmp_path))
+    assert "published: 1; fitted and evaluated together: 1" in said and "Last night can be used" in said
+    assert len(pictures) == 3 + len(tables.PROTOCOLS)
+
+
+def test_the_notebook_of_real_logs_says_what_to_run_where_there_are_none(night, tmp_path):
+    nowhere = replace(night, warehouse=str(tmp_path / "nothing"))
+    with pytest.raises(CellExecutionError, match="make kuairand DATA=folder"):
+        executed("kuairand", nowhere, tmp_path)
+
+
+REAL_LOGS = config.load("conf/kuairand.yaml")
+
+
+@pytest.mark.skipif(
+    not Path(REAL_LOGS.warehouse, "diagnostics").is_dir(),
+    reason=f"no nights of real logs in {REAL_LOGS.warehouse}: make kuairand DATA=folder of a KuaiRand-Pure download",
+)
+def test_real_logs_are_shown_with_no_claim_that_they_cannot_bear(tmp_path):
+    said, pictures = shown(executed("kuairand", REAL_LOGS, tmp_path))
+    assert "log rows" in said and "No withholding experiment" in said and "trusted" not in said
+    assert len(pictures) >= 4
 
 
 # ---- one user, from raw rows to attribution rows, as the golden files and the README show it ------------------------
@@ -286,6 +439,8 @@ def test_a_late_duplicate_reruns_what_reads_events_and_no_training_since_journey
     ran, why = run_again(spark, copied, BUT_PUBLISH[: BUT_PUBLISH.index("train")])
     assert ran == ["ingest", "build_journeys", "fit_propensity", "build_examples"]
     assert why == {"train": "", "attribute": "changed: events of 2026-01-15"}
+    late = manifest.read(spark, copied, DS, "ingest")["notes"]["late"]
+    assert late["exposures"] == 1 and not any(rows for name, rows in late.items() if name != "exposures")
     after = spark_tables.published(spark, copied, tables.JOURNEYS, DS)
     assert (before.checksum, before.rows) == (after.checksum, after.rows) and before.version != after.version
 

@@ -77,6 +77,25 @@ def journey(*effects, uploaded=True, p_outcome=0.05):
     return Journey(uploaded, p_outcome, tuple(touches))
 
 
+def efficiency(level="item", methods=(OWN, "last_touch", "popularity"), exact=True, intervals=True):
+    """Curves that rise as the root of the share; each ranking behind the first by 10 uploads more than the last."""
+    rows = []
+    for place, ranking in enumerate((*methods, "present_policy")):
+        for share in (0.01, 0.02, 0.1, 0.3, 0.75):
+            worth = 0.0 if ranking == "present_policy" else (100 - 10 * place) * share**0.5
+            row = {"level": level, "ranking": ranking, "share": share, "exposures": 5000 * share, "num_groups": 3}
+            row |= {
+                "uploads": 14 * share + worth,
+                "cross_fitted": intervals,
+                "true_extra_uploads": worth if exact else None,
+            }
+            for name, value in (("extra_uploads", worth), ("behind_model", 100 * share**0.5 - worth)):
+                ends = (value - 1, value + 1) if intervals else (None, None)
+                row |= {name: value, f"{name}_lower": ends[0], f"{name}_upper": ends[1]}
+            rows.append(row)
+    return rows
+
+
 def contents(*nights, **changes):
     nights = nights or (night(),)
     rows = frame(tables.ATTRIBUTION_BY_CLUSTER, CLUSTERS)
@@ -88,8 +107,10 @@ def contents(*nights, **changes):
         "lookback_hours": 24.0,
         "nights": tuple(nights),
         "extremes": {"cluster": Extremes(rows.head(2), rows.tail(1))},
+        "efficiency": frame(tables.EXPOSURE_EFFICIENCY, efficiency()),
         "truth": frame(tables.TRUTH_METRICS, []),
         "rejection_reasons": {"exposures": {"unknown_item": 7}},
+        "late": {"exposures": 0, "uploads": 0, "users": 0},
         "warnings": (),
         "journeys": (("A rule", journey(0.02, 0.01, -0.004)),),
         "overlap_picture": b"\x89PNG",

@@ -83,6 +83,35 @@ def test_labels_keep_their_distance_as_long_as_there_are_lanes(places):
         assert all(b - a >= 15 for a, b in pairwise(own))
 
 
+@given(finite, st.floats(1e-3, 1e6))
+def test_ticks_are_few_round_and_inside(low, width):
+    ticks = charts.round_ticks(low, low + width)
+    assert len(ticks) <= 5 and all(low - 1e-6 * width <= t <= low + 1.000001 * width for t in ticks)
+    steps = {float(f"{b - a:.3g}") for a, b in pairwise(ticks)}
+    assert all(f"{step:e}"[:3] in ("1.0", "2.0", "2.5", "5.0") for step in steps)
+    if low <= 0 <= low + width:
+        assert 0 in ticks
+
+
+def test_curves_rise_from_nothing_and_the_first_has_a_band_and_the_solid_line():
+    own = [(0.0, Point(0.0, 0.0, 0.0)), (0.1, Point(30.0, 20.0, 40.0)), (0.5, Point(50.0, 30.0, 70.0))]
+    other = [(0.0, Point(0.0, 0.0, 0.0)), (0.1, Point(10.0, 5.0, 15.0)), (0.5, Point(20.0, 10.0, 30.0))]
+    root = ElementTree.fromstring(charts.curves([own, other], "Two curves"))
+    lines = list(root.iter("polyline"))
+    assert [bool(line.get("stroke-dasharray")) for line in lines] == [True, False]  # the own is drawn last, on top
+    places = [tuple(map(float, p.split(","))) for p in lines[1].get("points").split()]
+    assert [x for x, _ in places] == sorted(x for x, _ in places) and places[0][1] > places[1][1] > places[2][1]
+    (band,) = [p for p in root.iter("polygon") if p.get("fill-opacity")]
+    assert len(band.get("points").split()) == 6 and len(list(root.iter("circle"))) == 2
+    assert {"0 %", "50 %", "0", "60", "share of the exposures"} <= {t.text for t in root.iter("text")}
+
+
+def test_without_intervals_curves_have_no_band():
+    plain = [(0.0, Point(0.0)), (0.5, Point(3.0))]
+    assert not list(ElementTree.fromstring(charts.curves([plain], "One curve")).iter("polygon"))
+    assert ElementTree.fromstring(charts.curves([], "Nothing")).get("aria-label") == "Nothing"
+
+
 def test_a_time_line_runs_from_the_oldest_touch_to_midnight_and_says_what_it_shows():
     svg = charts.timeline(journey(0.02, 0.01, -0.004), 24.0, "Three touches & more")
     root = ElementTree.fromstring(svg)

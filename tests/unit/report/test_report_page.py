@@ -10,7 +10,7 @@ import pytest
 from almmta_spark import report, tables
 from almmta_spark.evaluation.diagnostics import NOT_IDENTIFIED
 from almmta_spark.report import page
-from tests.unit.report.nights import CHECKS, auuc, check, cluster, contents, frame, night
+from tests.unit.report.nights import CHECKS, auuc, check, cluster, contents, efficiency, frame, night
 
 CSS = Path(report.__file__).with_name("page.css").read_text()
 VOID = {"meta", "img", "br", "circle", "line", "polygon", "polyline", "link", "input", "hr"}
@@ -100,6 +100,33 @@ def test_the_largest_and_the_smallest_causes_stand_with_their_intervals():
     assert said.index("Cause most") < said.index("Cause least") < said.index("8 1,000 0.0 0.0 −1.0 to 1.0")
 
 
+def test_what_further_exposures_are_worth_is_said_drawn_and_tabled():
+    found = read()
+    said = found.says("worth")
+    assert (
+        "A further 10 % of the night's exposures (500), given to the items with the largest effects, would cause 31.6 "
+        "(30.6 to 32.6) uploads more than under the present policy, 3.16 (2.16 to 4.16) more than by last_touch, 6.32 "
+        "(5.32 to 7.32) more than by popularity."
+    ) in said
+    assert "latent 14.1 13.1 to 15.1 31.6 30.6 to 32.6 54.8 53.8 to 55.8 – 31.6" in said
+    assert "popularity 11.3 10.3 to 12.3 25.3 24.3 to 26.3 43.8 42.8 to 44.8 6.32 5.32 to 7.32 25.3" in said
+    assert "present_policy" not in said and "interval of 95 %" in said
+    (drawn,) = [svg["aria-label"] for svg in found.all("svg") if "Extra uploads" in svg.get("aria-label", "")]
+    assert drawn.endswith("at 10%: latent 32, last_touch 28, popularity 25")
+
+
+def test_a_night_without_an_ensemble_or_a_known_truth_claims_neither_intervals_nor_exactness():
+    rows = efficiency(exact=False, intervals=False)
+    said = read(efficiency=frame(tables.EXPOSURE_EFFICIENCY, rows)).says("worth")
+    assert "uploads more than under the present policy, 3.16 more than by last_touch" in said
+    assert "has no interval" in said and "exact" not in said and " to " not in said.partition("ranking by")[2]
+
+
+def test_a_night_without_the_table_of_exposures_has_no_such_section():
+    found = read(efficiency=frame(tables.EXPOSURE_EFFICIENCY, []))
+    assert "worth" not in found.text and "#worth" not in {a["href"] for a in found.all("a")}
+
+
 def test_advice_stands_beside_what_does_not_pass_and_only_there():
     said = read(night(checks=[*CHECKS, check("base_rate", "fail", value=None, threshold=0.001)])).says("checks")
     assert said.count("Mend it. Then look again.") == 1 and "base_rate ✕ fail – 0.0010" in said
@@ -108,8 +135,15 @@ def test_advice_stands_beside_what_does_not_pass_and_only_there():
 
 def test_every_row_of_the_input_is_accounted_for_and_refused_ones_have_their_reason():
     said = read().says("data")
-    assert "rows in used rejected deduplicated outside window" in said
-    assert "exposures 1,200 1,000 7 93 100" in said and "exposures: unknown item 7" in said
+    assert "rows in used rejected deduplicated outside window of all, late" in said
+    assert "exposures 1,200 1,000 7 93 100 0 uploads" in said and "exposures: unknown item 7" in said
+
+
+def test_rows_that_came_late_are_counted_and_said():
+    found = read(late={"exposures": 1200, "uploads": 3})
+    assert "exposures 1,200 1,000 7 93 100 1,200 uploads 1,200 1,000 7 93 100 3 users" in found.says("data")
+    assert "users 1,200 1,000 7 93 100 –" in found.says("data")  # nobody noted
+    assert "1,203 came late" in found.says("verdict") and "came late" not in read().says("verdict")
 
 
 def test_overlap_and_journeys_are_told_in_words_beside_their_pictures():

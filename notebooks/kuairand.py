@@ -31,6 +31,7 @@ from almmta_spark.evaluation import figures
 from almmta_spark.report import frames, page, plots, verdict
 from jobs import report
 
+pd.set_option("display.max_colwidth", None)
 night = notebook.night("conf/kuairand.yaml", made_by="make kuairand DATA=folder of a KuaiRand-Pure download")
 found = report.contents(night)
 pooled = min(len(found.nights), night.conf.pool_nights)
@@ -66,7 +67,10 @@ frames.checks(found)
 # ## Over the nights
 
 # %%
-plots.over_nights(found)
+frames.changes(found)
+
+# %%
+plots.over_nights(found) if len(found.nights) > 1 else Markdown("No earlier night is published here.")
 
 # %% [markdown]
 # ## Which tags cause most?

@@ -23,6 +23,7 @@
 
 # %%
 # %matplotlib inline
+import pandas as pd
 from IPython.display import SVG, Image, Markdown, display
 
 from almmta_spark import notebook, tables, tracking
@@ -30,6 +31,7 @@ from almmta_spark.evaluation import figures
 from almmta_spark.report import charts, frames, page, plots, verdict
 from jobs import report
 
+pd.set_option("display.max_colwidth", None)
 night = notebook.night()
 found = report.contents(night)
 Markdown(f"**Night of {night.ds}**, {found.env}, method `{found.method}`, intervals of {found.level:.0%}")
@@ -49,11 +51,13 @@ frames.checks(found)
 # %% [markdown]
 # ## What changed?
 #
-# Every figure that a night is watched by, over the nights that are published. A point outside all earlier ones is
-# worth a question.
+# Every figure that a night is watched by. Over several nights, a point outside all earlier ones is worth a question.
 
 # %%
-plots.over_nights(found)
+frames.changes(found)
+
+# %%
+plots.over_nights(found) if len(found.nights) > 1 else Markdown("No earlier night is published here.")
 
 # %% [markdown]
 # ## What is the ranking worth?
@@ -90,6 +94,7 @@ for key in found.extremes:
 
 # %%
 drawn = found.efficiency[found.efficiency.ranking.isin([found.method, "last_touch", "popularity"])]
+drawn = drawn.sort_values("level", ascending=False)
 figures.exposure_efficiency(drawn.to_dict("records"), found.method, "Extra uploads against the present policy")
 
 # %%

@@ -22,6 +22,7 @@
 
 # %%
 # %matplotlib inline
+import pandas as pd
 from IPython.display import Markdown, display
 
 from almmta_spark import notebook, tables
@@ -31,6 +32,7 @@ from almmta_spark.study import explain
 from almmta_spark.study import figures as studies
 from jobs import report
 
+pd.set_option("display.max_colwidth", None)
 night = notebook.night()
 found = report.contents(night)
 world = night.conf.simulator
@@ -138,7 +140,7 @@ Markdown(f"The intervals hold the true mean effect of {covered:.0%} of the clust
 # would get.
 
 # %%
-measured[["within_journey_spearman", "magnitude_ratio", "relative_rmse"]].round(2)
+measured[["within_journey_spearman", "magnitude_ratio", "relative_rmse"]].dropna().round(2)
 
 # %% [markdown]
 # Does it matter? AUUC is what a ranking of clusters gains. First by the exact effects; then by comparing exposed with

@@ -8,14 +8,31 @@ import pandas as pd
 
 from almmta_spark.report.contents import Contents
 from almmta_spark.report.numbers import short
+from almmta_spark.report.trends import Point, trends
 from almmta_spark.report.verdict import verdict
 
 
 def checks(contents: Contents) -> pd.DataFrame:
-    """Those that count, the ones that do not pass first."""
+    """Those that count, the ones that do not pass first and with their advice."""
     found = sorted(verdict(contents).checks, key=lambda c: c.verdict == "pass")
-    rows = [(c.name, c.verdict, c.value, f"{c.sense} {short(c.threshold)}".strip(), c.advice) for c in found]
+    rows = [
+        (c.name, c.verdict, c.value, f"{c.sense} {short(c.threshold)}".strip(), c.advice if c.verdict != "pass" else "")
+        for c in found
+    ]
     return pd.DataFrame(rows, columns=["check", "verdict", "value", "limit", "what to do"]).set_index("check")
+
+
+def changes(contents: Contents) -> pd.DataFrame:
+    """Every figure that a night is watched by: last night, the night before, and the change as a share of that."""
+    rows = {
+        f"{t.label}{f' {t.unit} touches' if t.unit else ''}": (_value(t.tonight), _value(t.before), t.change)
+        for t in trends(contents)
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["last night", "the night before", "change"])
+
+
+def _value(point: Point | None) -> float | None:
+    return None if point is None else point.value
 
 
 def accounts(contents: Contents) -> pd.DataFrame:

@@ -324,7 +324,7 @@ def test_the_method_is_shown_against_the_exact_truth(night, report, tmp_path):
 def test_the_notebook_of_real_logs_reads_any_night(night, tmp_path):
     said, pictures = shown(executed("kuairand", night, tmp_path))
     assert "published: 1; fitted and evaluated together: 1" in said and "Last night can be used" in said
-    assert len(pictures) == 3 + len(tables.PROTOCOLS)
+    assert len(pictures) == 2 + len(tables.PROTOCOLS)  # causes, exposures
 
 
 def test_the_notebook_of_real_logs_says_what_to_run_where_there_are_none(night, tmp_path):

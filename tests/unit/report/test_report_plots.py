@@ -60,17 +60,24 @@ def test_a_group_without_an_interval_is_drawn_without_one():
 def test_every_watched_figure_is_drawn_over_the_nights_with_its_unit():
     figure = plots.over_nights(contents(night("2026-01-12"), night("2026-01-14"), night()))
     by_title = {axis.get_title(): axis for axis in panels(figure)}
-    area = by_title["AUUC, randomised"].containers[0]
+    area = by_title["AUUC, randomised, uploads per 1,000 touches"].containers[0]
     assert area.lines[0].get_ydata().tolist() == pytest.approx([6.0, 6.0, 6.0]) and area.has_yerr
-    assert by_title["AUUC, randomised"].get_ylabel() == "uploads per 1,000 touches"
-    assert by_title["Touches attributed"].get_ylabel() == "a night"
-    assert not by_title["Touches attributed"].containers[0].has_yerr
+    assert not by_title["Touches attributed, a night"].containers[0].has_yerr
+
+
+def test_changes_since_the_night_before_are_tabled_with_their_units():
+    then = night("2026-01-14", clusters=[cluster(3, 0.020)])
+    found = frames.changes(contents(then, night()))
+    assert found.loc["Uploads caused by touches"].tolist() == pytest.approx([14.0, 20.0, -0.3])
+    assert found.loc["Effect of a touch per 1,000 touches", "the night before"] == pytest.approx(20.0)
+    assert frames.changes(contents())["the night before"].isna().all()
 
 
 def test_checks_that_do_not_pass_come_first_with_their_advice():
     found = frames.checks(contents(night(checks=[*CHECKS, check("base_rate", "fail", 0.0, 0.1)])))
     assert found.index[0] == "base_rate" and found["what to do"].iloc[0].startswith("Mend it.")
     assert found.loc["base_rate", "limit"] == "≥ 0.100" and "overfit/backdoor" not in found.index
+    assert (found[found.verdict == "pass"]["what to do"] == "").all()
 
 
 def test_accounts_say_what_came_late_beside_where_rows_went():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from almmta_spark import config, runner, spark_tables, tables
 from almmta_spark.config import Config
+from almmta_spark.storage import Spark
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,7 +31,7 @@ def night(conf_file: str = "conf/local.yaml", made_by: str = "make run") -> runn
         return runner.Night(spark or runner.session(conf, "notebook"), conf, ds)
 
 
-def _newest(spark: runner.SparkSession | None, conf: Config, made_by: str) -> str:
+def _newest(spark: Spark, conf: Config, made_by: str) -> str:
     days = spark_tables.input_days(spark, conf, tables.DIAGNOSTICS)
     there = [d for d in days if spark_tables.exists(spark, conf, tables.DIAGNOSTICS, d)]
     if not there:

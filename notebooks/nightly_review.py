@@ -24,7 +24,7 @@
 # %%
 # %matplotlib inline
 import pandas as pd
-from IPython.display import SVG, Image, Markdown, display
+from IPython.display import HTML, Image, Markdown, display
 
 from almmta_spark import notebook, tables, tracking
 from almmta_spark.evaluation import figures
@@ -130,7 +130,7 @@ Markdown("\n".join(refused) or "No row was refused.")
 # %%
 for rule, journey in found.journeys:
     display(Markdown(f"{rule}. {'An upload followed' if journey.uploaded else 'No upload followed'}."))
-    display(SVG(charts.timeline(journey, found.lookback_hours, rule)))
+    display(HTML(charts.timeline(journey, found.lookback_hours, rule)))
 
 # %% [markdown]
 # ## Further

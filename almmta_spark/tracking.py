@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
 CANDIDATE = "candidate"
+_ABOUT = "A run a night: its description is the verdict, its artifact `report.html` the review."
 _MLFLOW_TYPES = {"bigint": "long", "int": "integer", "double": "double", "float": "float", "string": "string"}
 _SECRET = re.compile(r"(secret|password|passwd|token|credential|access[._]?key)", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]+(?=@)|(?<=[?&]password=)[^&\s]+", re.IGNORECASE)
@@ -106,7 +107,9 @@ class Tracker:
         name = _experiment(conf)
         found = client.get_experiment_by_name(name)
         artifacts = None if uri.startswith("http") else Path(conf.tracking.artifacts.format(root=_root(conf))).as_uri()
-        return cls(client, found.experiment_id if found else client.create_experiment(name, artifacts), uri)
+        if found is None:
+            return cls(client, client.create_experiment(name, artifacts, {"mlflow.note.content": _ABOUT}), uri)
+        return cls(client, found.experiment_id, uri)
 
     @contextmanager
     def run(

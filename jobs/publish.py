@@ -90,7 +90,8 @@ def reviewed(manifests: Sequence[Mapping[str, Any]], ds: str) -> Mapping[str, An
 def headline(frames: Mapping[str, pd.DataFrame], method: str, protocol: str) -> dict[str, float | None]:
     """Tens of numbers to watch: AUUC and Qini per bucket of the night's own method by the protocol; and truth.
 
-    auuc/bucket_03, auuc/bucket_03_lower, ...; the other methods and protocols are in the tables.
+    auuc/bucket_03, auuc/bucket_03_lower, ..., per 1,000 touches, as MLflow draws two decimals; the other methods and
+    protocols are in the tables.
     """
     auuc, truth = frames["auuc_by_bucket"], frames["truth_metrics"]
     metrics: dict[str, float | None] = {}
@@ -98,7 +99,8 @@ def headline(frames: Mapping[str, pd.DataFrame], method: str, protocol: str) -> 
         bucket = "all" if row.propensity_bucket < 0 else f"bucket_{row.propensity_bucket:02d}"
         for figure in ("auuc", "qini"):
             for side in ("", "_lower", "_upper"):
-                metrics[f"{figure}/{bucket}{side}"] = getattr(row, f"{figure}{side}")
+                value = getattr(row, f"{figure}{side}")
+                metrics[f"{figure}/{bucket}{side}"] = None if value is None else 1000 * value
         metrics[f"auuc_normalised/{bucket}"] = row.auuc_normalised  # null but for the protocol that knows an oracle
     for row in truth[truth.method == method].itertuples():
         metrics[f"truth/{row.metric}"] = row.value

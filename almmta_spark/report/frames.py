@@ -44,7 +44,7 @@ def accounts(contents: Contents) -> pd.DataFrame:
 
 def logged(metrics: Mapping[str, float], figure: str, protocol: str) -> pd.DataFrame:
     """A figure by propensity bucket as MLflow holds it, auuc/bucket_03 and its _lower and _upper, per 1,000 touches."""
-    of = {name.partition("/")[2]: 1000 * value for name, value in metrics.items() if name.startswith(f"{figure}/")}
+    of = {name.partition("/")[2]: value for name, value in metrics.items() if name.startswith(f"{figure}/")}
     buckets = sorted(name for name in of if not name.endswith(("_lower", "_upper")))
     unit = f"{figure} per 1,000 touches, {protocol}"
     rows = {b.replace("_", " "): (of[b], of.get(f"{b}_lower"), of.get(f"{b}_upper")) for b in buckets}

@@ -68,7 +68,8 @@ def summary_note(found: Verdict) -> str:
     lines = [f"**{MARKS[found.verdict]} {found.headline}**", ""]
     for area in found.areas:
         lines.append(f"- {area.question} **{area.answer}.** {' '.join(area.reasons)}".rstrip())
-    return "\n".join([*lines, "", "The whole review: artifact `report.html`."])
+    whole = "The whole review: artifact `report.html`. Metrics `auuc` and `qini`: uploads per 1,000 touches."
+    return "\n".join([*lines, "", whole])
 
 
 def counts(found: Verdict) -> Mapping[str, int]:

@@ -43,7 +43,7 @@ def test_metrics_are_the_areas_of_the_nights_own_method_with_their_ends():
     found = headline({"auuc_by_bucket": areas, "truth_metrics": truth}, "latent", "randomised")
     sides = ("", "_lower", "_upper")
     assert {f"{f}/{b}{s}" for f in ("auuc", "qini") for b in ("all", "bucket_03") for s in sides} < set(found)
-    assert (found["auuc/bucket_03"], found["auuc/bucket_03_upper"], found["auuc/all_lower"]) == (0.5, 0.7, 0.004)
+    assert (found["auuc/bucket_03"], found["auuc/bucket_03_upper"], found["auuc/all_lower"]) == (500.0, 700.0, 4.0)
     assert found["truth/relative_rmse"] == 0.2 and len(found) == 12 + 2 + 1
 
 

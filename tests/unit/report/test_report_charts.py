@@ -103,7 +103,7 @@ def test_curves_rise_from_nothing_and_the_first_has_a_band_and_the_solid_line():
     assert [x for x, _ in places] == sorted(x for x, _ in places) and places[0][1] > places[1][1] > places[2][1]
     (band,) = [p for p in root.iter("polygon") if p.get("fill-opacity")]
     assert len(band.get("points").split()) == 6 and len(list(root.iter("circle"))) == 2
-    assert {"0 %", "50 %", "0", "60", "share of the exposures"} <= {t.text for t in root.iter("text")}
+    assert {"0 %", "40 %", "0", "60", "share of the exposures"} <= {t.text for t in root.iter("text")}
 
 
 def test_without_intervals_curves_have_no_band():

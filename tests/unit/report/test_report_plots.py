@@ -88,7 +88,7 @@ def test_accounts_say_what_came_late_beside_where_rows_went():
 
 
 def test_what_mlflow_holds_is_tabled_by_bucket_with_unit_and_protocol():
-    metrics = {"auuc/all": 0.004, "auuc/all_lower": 0.003, "auuc/all_upper": 0.005, "auuc/bucket_00": 0.001}
+    metrics = {"auuc/all": 4.0, "auuc/all_lower": 3.0, "auuc/all_upper": 5.0, "auuc/bucket_00": 1.0}
     found = frames.logged({**metrics, "qini/all": 9.0, "checks/pass": 3.0}, "auuc", "exact")
     assert list(found.columns) == ["auuc per 1,000 touches, exact", "lower", "upper"]
     assert found.loc["all"].tolist() == pytest.approx([4.0, 3.0, 5.0])

@@ -86,3 +86,21 @@ def test_equal_nights_have_equal_tags_and_another_input_changes_them():
     other = {**MANIFEST, "inputs": {"exposures": {"days": ["2026-01-14"], "fingerprint": "xyz"}}}
     first, again, changed = (tracking.night_tags(conf, "2026-01-15", [m]) for m in (MANIFEST, MANIFEST, other))
     assert first == again and first["input_manifest_sha"] != changed["input_manifest_sha"]
+
+
+def test_a_nights_run_is_found_by_its_date_the_newest_whole_one(tracker, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracker.uri)
+    conf = replace(config.Config(), env="test")
+    night = {"data_date": "2026-01-20", "verdict": "pass"}
+    for name, start in (("first", 1), ("second", 2)):
+        with tracker.run(name, night, start=start) as run:
+            tracking.log_stages(tracker, run, [MANIFEST], {"data_date": "2026-01-20"})
+            run.end()
+    with pytest.raises(RuntimeError), tracker.run("half", night, start=3):
+        raise RuntimeError("the server went away")
+    assert tracking.night_run(conf, "2026-01-20").info.run_name == "second"
+    with pytest.raises(ValueError, match=r"almmta/test/nightly has no run of night ds=2026-01-21: .*publish"):
+        tracking.night_run(conf, "2026-01-21")
+    with pytest.raises(ValueError, match=r"almmta/elsewhere/nightly has no run"):
+        tracking.night_run(replace(conf, env="elsewhere"), "2026-01-20")
+    assert tracker.client.get_experiment_by_name("almmta/elsewhere/nightly") is None  # it makes none

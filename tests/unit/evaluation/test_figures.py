@@ -101,3 +101,21 @@ def test_what_is_not_causal_says_so_below_the_curves():
     assert " ".join(figure.get_supxlabel().split()) == grouped.NOT_CAUSAL
     assert not figures.uplift_curves(uplift_rows(), "title").get_supxlabel()
     assert png(figure).startswith(b"\x89PNG")
+
+
+def test_clusters_stand_by_their_truth_with_the_intervals_of_the_first_method_alone():
+    rollup = {
+        "method": np.array(["latent", "latent", "latent", "backdoor", "backdoor"], object),
+        "cluster": np.array([1, 2, 3, 2, 1]),
+        "removal_effect_mean": np.array([0.001, 0.004, 9.0, 0.008, 0.002]),
+        "removal_effect_mean_lower": np.array([0.000, 0.003, 9.0, np.nan, np.nan]),
+        "removal_effect_mean_upper": np.array([0.002, 0.006, 9.0, np.nan, np.nan]),
+    }
+    figure = figures.intervals_by_cluster(rollup, {1: 0.0012, 2: 0.005}, ["latent", "backdoor"], "title")
+    (axis,) = [a for a in figure.axes if a.get_visible()]
+    assert [t.get_text() for t in axis.get_xticklabels()] == ["2", "1"]  # cluster 3 has no known truth
+    own, other = axis.containers
+    assert own.lines[0].get_ydata().tolist() == pytest.approx([4.0, 1.0])
+    assert np.concatenate([s[:, 1] for s in own.lines[2][0].get_segments()]) == pytest.approx([3.0, 6.0, 0.0, 2.0])
+    assert other.lines[0].get_ydata().tolist() == pytest.approx([8.0, 2.0]) and not other.has_yerr
+    assert set(labels(axis)) == {"truth", "latent", "backdoor"} and "per 1,000" in axis.get_ylabel()

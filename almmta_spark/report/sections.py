@@ -192,6 +192,7 @@ def _group_row(row: pd.Series, key: str, on: charts.Scale, places: int, sums: in
 
 
 def point(row: pd.Series, name: str, times: float) -> Point | None:
+    """A row's figure with its ends, so many times what they are; None where it is null."""
     if pd.isna(row[name]):
         return None
     value, lower, upper = (
@@ -202,6 +203,7 @@ def point(row: pd.Series, name: str, times: float) -> Point | None:
 
 
 def cell(point: Point | None, on: charts.Scale, places: int, series: int = 0) -> Cell:
+    """A figure written with so many decimals and drawn on a scale, in the colour and shape of its series."""
     text = numbers.number(point.value, places) if point else numbers.NOTHING
     ends = numbers.interval(point.lower, point.upper, places) if point else ""
     return Cell(text, ends, charts.interval_bar(point, on, series))

@@ -28,6 +28,7 @@ from PIL import Image
 
 from almmta_spark import config, manifest, night_log, runner, spark_tables, tables
 from almmta_spark.night_log import Claim
+from almmta_spark.report import numbers
 from jobs import build_pairs, nightly
 from tests import browser
 from tests.e2e.conftest import DS
@@ -143,7 +144,9 @@ def test_the_review_says_what_the_tables_say(spark, night, review, report):
     assert f"exposures {counts['rows_in']:,} {counts['used']:,} 0 {counts['deduplicated']:,} 0 0 0 0 items" in text
     worth = spark_tables.read(spark, night, tables.EXPOSURE_EFFICIENCY, DS).where("level = 'item' and share = 0.1")
     of = {r.ranking: r for r in worth.collect()}
-    gain = f"{of['latent'].extra_uploads:.1f} ({of['latent'].extra_uploads_lower:.1f} to"
+    value, *ends = (of["latent"][f"extra_uploads{end}"] for end in ("", "_lower", "_upper"))
+    places = numbers.decimals([value])
+    gain = f"{numbers.number(value, places)} ({numbers.interval(*ends, places)})"
     assert f"would cause {gain}" in text and "more than by last_touch" in text and "more than by popularity" in text
     assert "An upload followed" in text and "No upload followed" in text and "Known truth" in text
 

@@ -16,14 +16,10 @@ import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
-import jupytext
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
 from almmta_spark import config, manifest, night_log, runner, spark_tables, tables
@@ -305,15 +301,12 @@ def test_the_models_page_says_which_night_the_candidate_is_of(server, pages, tab
 # ---- the notebooks, on this night -----------------------------------------------------------------------------------
 
 
-def executed(name, conf, folder):
-    """A notebook run from its beginning by a kernel of its own, in the folder where people open it."""
-    file = folder / "conf.yaml"
-    file.write_text(yaml.safe_dump(config.to_dict(conf)))
-    kept = {k: v for k, v in os.environ.items() if k not in ("ALMMTA_DS", "MLFLOW_TRACKING_URI")}
-    own = {"ALMMTA_CONF": str(file), "IPYTHONDIR": str(folder), "JUPYTER_RUNTIME_DIR": str(folder)}
-    cells = jupytext.read(f"notebooks/{name}.py")
-    client = NotebookClient(cells, timeout=600, kernel_name="python3", resources={"metadata": {"path": "notebooks"}})
-    return client.execute(env={**kept, **own})
+@pytest.fixture(scope="module")
+def kernels():
+    """The notebooks' packages are asked for here alone: all else of this file runs without them."""
+    from tests import kernels
+
+    return kernels
 
 
 def shown(cells):
@@ -330,8 +323,8 @@ def number_in(value, text, places=6):
     return f"{value:.{places}f}" in text
 
 
-def test_the_nightly_review_shows_what_tables_and_mlflow_say(spark, night, client, attribution, tmp_path):
-    said, pictures = shown(executed("nightly_review", night, tmp_path))
+def test_the_nightly_review_shows_what_tables_and_mlflow_say(kernels, spark, night, client, attribution, tmp_path):
+    said, pictures = shown(kernels.executed("nightly_review", night, tmp_path))
     store, run_id = client
     assert store.get_run(run_id).data.tags["mlflow.note.content"].splitlines()[0] in said and run_id in said
     areas = spark_tables.read(spark, night, tables.AUUC_BY_BUCKET, DS).where("method = 'latent' and protocol = 'exact'")
@@ -344,8 +337,8 @@ def test_the_nightly_review_shows_what_tables_and_mlflow_say(spark, night, clien
     assert not {str(i) for name in ("journey_id", "touch_id") for i in attribution[name]} & set(said.split())
 
 
-def test_the_method_is_shown_against_the_exact_truth(night, report, tmp_path):
-    said, pictures = shown(executed("the_method", night, tmp_path))
+def test_the_method_is_shown_against_the_exact_truth(kernels, night, report, tmp_path):
+    said, pictures = shown(kernels.executed("the_method", night, tmp_path))
     truth = {(r["method"], r["metric"]): r["value"] for r in report["truth_metrics"]}
     for method in ("latent", "backdoor"):
         for metric in ("within_journey_spearman", "magnitude_ratio", "relative_rmse"):
@@ -355,16 +348,16 @@ def test_the_method_is_shown_against_the_exact_truth(night, report, tmp_path):
     assert len(pictures) == 8  # graph, plain case, training, journey, bins, clusters, two protocols
 
 
-def test_the_notebook_of_real_logs_reads_any_night(night, tmp_path):
-    said, pictures = shown(executed("kuairand", night, tmp_path))
+def test_the_notebook_of_real_logs_reads_any_night(kernels, night, tmp_path):
+    said, pictures = shown(kernels.executed("kuairand", night, tmp_path))
     assert "published: 1; fitted and evaluated together: 1" in said and "Last night can be used" in said
     assert len(pictures) == 2 + len(tables.PROTOCOLS)  # causes, exposures
 
 
-def test_the_notebook_of_real_logs_says_what_to_run_where_there_are_none(night, tmp_path):
+def test_the_notebook_of_real_logs_says_what_to_run_where_there_are_none(kernels, night, tmp_path):
     nowhere = replace(night, warehouse=str(tmp_path / "nothing"))
-    with pytest.raises(CellExecutionError, match="make kuairand DATA=folder"):
-        executed("kuairand", nowhere, tmp_path)
+    with pytest.raises(kernels.Failed, match="make kuairand DATA=folder"):
+        kernels.executed("kuairand", nowhere, tmp_path)
 
 
 REAL_LOGS = config.load("conf/kuairand.yaml")
@@ -374,8 +367,8 @@ REAL_LOGS = config.load("conf/kuairand.yaml")
     not Path(REAL_LOGS.warehouse, "diagnostics").is_dir(),
     reason=f"no nights of real logs in {REAL_LOGS.warehouse}: make kuairand DATA=folder of a KuaiRand-Pure download",
 )
-def test_real_logs_are_shown_with_no_claim_that_they_cannot_bear(tmp_path):
-    said, pictures = shown(executed("kuairand", REAL_LOGS, tmp_path))
+def test_real_logs_are_shown_with_no_claim_that_they_cannot_bear(kernels, tmp_path):
+    said, pictures = shown(kernels.executed("kuairand", REAL_LOGS, tmp_path))
     assert "log rows" in said and "No withholding experiment" in said and "trusted" not in said
     assert len(pictures) >= 4
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -189,7 +190,7 @@ def one_journey(
     if first is None:
         raise ValueError(f"no journey with an upload has {min_touches} touches of known effect: simulate more users")
     of = known.where(F.col("journey_id") == first["journey_id"]).orderBy(F.desc("age_hours"), "touch_id")
-    rows = of.select("method", "age_hours", "cluster", "ett", *_EFFECT).toPandas()
+    rows: pd.DataFrame = of.select("method", "age_hours", "cluster", "ett", *_EFFECT).toPandas()
     found = {name: rows[rows.method == methods[0]][name].to_numpy() for name in ("age_hours", "cluster", "ett")}
     for method in methods:
         for name in _EFFECT:

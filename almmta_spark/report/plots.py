@@ -11,7 +11,7 @@ from datetime import date
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import DateFormatter
+from matplotlib.dates import DateFormatter, date2num
 from matplotlib.figure import Figure
 
 from almmta_spark.evaluation import drawing
@@ -52,7 +52,7 @@ def causes(contents: Contents, key: str) -> Figure:
 
 def over_nights(contents: Contents) -> Figure:
     """Every figure that a night is watched by, over the nights that are published, with intervals where it has some."""
-    days = [date.fromisoformat(night.ds) for night in contents.nights]
+    days = date2num([date.fromisoformat(night.ds) for night in contents.nights])
     shown = trends(contents)
     figure, axes = drawing.panels(len(shown), f"Nights until {contents.tonight.ds}")
     for axis, trend in zip(axes, shown, strict=True):

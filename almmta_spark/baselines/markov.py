@@ -31,6 +31,9 @@ State = tuple[int, ...]
 START: State = ()
 MAX_STATES = 4096
 """States the driver inverts a matrix of (128 MB of doubles): all those of order 1, of order 2 up to 63 clusters."""
+MAX_STEPS = 2**19
+"""Distinct steps the driver collects (some 300 MB): all those of order 1 up to 700 clusters, of order 2 up to 63."""
+_REMEDY = "lower it, or where it is 1 leave markov out of attribution.baselines"
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,9 @@ class Removal:
 def step_counts(paths: DataFrame, order: int) -> list[Step]:
     """Steps between states of the last `order` clusters, counted in Spark; a row a distinct step on the driver.
 
-    paths: path array<int>, outcome int (conversions), and where there are values their sum, value double. Cost: one
-    aggregation of a row a touch, combined before its shuffle.
+    paths: path array<int>, outcome int (conversions), and where there are values their sum, value double. ValueError
+    for more than MAX_STEPS distinct steps, of which no more than that reach the driver: states are up to clusters^order
+    (fewer where journeys are short). Cost: one aggregation of a row a touch, combined before its shuffle.
     """
     position, length = F.col("position"), F.size("path")
 
@@ -83,8 +87,14 @@ def step_counts(paths: DataFrame, order: int) -> list[Step]:
             F.sum(F.greatest("outcome", F.lit(1)).cast("bigint")).alias("count"),
             F.sum(F.when(position == length, F.col("value"))).alias("value"),
         )
+        .limit(MAX_STEPS + 1)
         .collect()
     )
+    if len(found) > MAX_STEPS:
+        raise ValueError(
+            f"attribution.markov_order must leave at most {MAX_STEPS} distinct steps between states, got more at order "
+            f"{order}: {_REMEDY}"
+        )
     return [
         Step(
             tuple(row["origin"]),
@@ -108,7 +118,8 @@ def removal_effects(steps: Iterable[Step], of_values: bool = False) -> Removal:
     states = sorted({step.origin for step in seen} | {START})
     if len(states) > MAX_STATES:
         raise ValueError(
-            f"attribution.markov_order must leave at most {MAX_STATES} states to solve for, got {len(states)}: lower it"
+            f"attribution.markov_order must leave at most {MAX_STATES} states to solve for, got {len(states)}: "
+            f"{_REMEDY}"
         )
     index = {state: i for i, state in enumerate(states)}
     q_SS, r_S = np.zeros((len(states), len(states))), np.zeros(len(states))

@@ -116,3 +116,15 @@ def test_too_many_states_are_refused_with_the_key_to_change(monkeypatch):
     monkeypatch.setattr(markov, "MAX_STATES", 3)
     with pytest.raises(ValueError, match=r"attribution\.markov_order must leave at most 3 states to solve for, got 4"):
         markov.removal_effects(counted([([A, B, C], 1)]))
+
+
+@pytest.mark.parametrize("order", [2, 3])
+def test_no_more_steps_than_fit_reach_the_driver_and_the_error_names_the_key(spark, order, monkeypatch):
+    rows = [([A, B, C, A], 1), ([C, B, A], 0)]
+    steps = len(counted(rows, order))
+    monkeypatch.setattr(markov, "MAX_STEPS", steps)
+    assert len(markov.step_counts(frame(spark, rows), order)) == steps
+    monkeypatch.setattr(markov, "MAX_STEPS", steps - 1)
+    says = rf"attribution\.markov_order must leave at most {steps - 1} .*at order {order}"
+    with pytest.raises(ValueError, match=says):
+        markov.step_counts(frame(spark, rows), order)

@@ -411,6 +411,9 @@ class EvaluationConfig:
     clip_sweep: tuple[float, ...] = ()
     """Tighter clips than propensity.max_weight under which the observational AUUC is measured again; how far it moves
     is a diagnostic. Each costs one more pass over journeys x clusters."""
+    match_sweep: tuple[float, ...] = (1.0, 0.5, 0.1)
+    """Shares of the night's matched pairs, the closest first, in which credit is compared with what uploads resemble; a
+    diagnostic each."""
     p_withheld: float = 0.5
     """Probability of `withheld` in `withholdings` that have no p_withheld column."""
 
@@ -419,6 +422,7 @@ class EvaluationConfig:
         _require(self.bootstrap_replicates >= 0, "evaluation.bootstrap_replicates", ">= 0", self.bootstrap_replicates)
         _require(0 < self.interval < 1, "evaluation.interval", "in (0, 1)", self.interval)
         _require(all(c > 0 for c in self.clip_sweep), "evaluation.clip_sweep", "a list of clips > 0", self.clip_sweep)
+        _require(all(0 < s <= 1 for s in self.match_sweep), "evaluation.match_sweep", "in (0, 1]", self.match_sweep)
         _require(0 < self.p_withheld < 1, "evaluation.p_withheld", "in (0, 1)", self.p_withheld)
 
 

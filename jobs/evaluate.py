@@ -58,6 +58,7 @@ def inputs(night: runner.Night) -> stage.Inputs:
         journeys=journeys,
         propensities=propensities,
         journey_scores=scores,
+        pairs=night.read_nights(tables.MATCHED_PAIRS, nights),
         decisions=None if randomised is None else randomised.decisions,
         uploads=None if randomised is None else randomised.uploads,
         refused_decisions=0 if randomised is None else randomised.num_refused,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from almmta_spark.causal.calibration import SUFFIX
 from almmta_spark.evaluation.auuc import Row, null_if_nan
+from almmta_spark.evaluation.matching import Lift
 from almmta_spark.evaluation.overlap import BucketOverlap
 from almmta_spark.evaluation.planner import POWER
 from almmta_spark.evaluation.predictions import ModelFit
@@ -20,7 +21,11 @@ PASS, WARN, FAIL = "pass", "warn", "fail"
 
 @dataclass(frozen=True)
 class Check:
-    """One row of diagnostics. `low` warns below the threshold, else above it; NaN warns."""
+    """One row of diagnostics. `low` warns below the threshold, else above it; NaN warns.
+
+    warn: read on with this in mind. fail: what the night says is refuted, or its data are not to be trusted. Checks of
+    what no log can tell (sensitivity), or that lean on an assumption of their own, never fail.
+    """
 
     name: str
     value: float
@@ -149,21 +154,32 @@ def mediator_overlap_checks(overlaps: Mapping[str, float]) -> Iterator[Check]:
         )
 
 
-PLACEBO_SHARE = {"placebo_outcome": 0.3}
-"""Where a placebo warns, .05 where nothing is said: a slope that is never negative keeps some of what it began with."""
+SLOPE_NOISE = 3.0
+"""Of a slope fitted to U uploads that belong to others, over the night's: 1 / sqrt(U) for each of its directions (what
+it is fitted on has unit variance, real slopes are near 1), together sqrt(8) for half a dozen covariates and more."""
 
 
-def placebo_checks(claims: Mapping[str, float]) -> Iterator[Check]:
+def placebo_limit(name: str, num_outcomes: float) -> float:
+    """Where a placebo warns: 5 %, or, where the outcome is other journeys', as much as chance makes of so many."""
+    return max(0.05, SLOPE_NOISE / math.sqrt(num_outcomes)) if name == "placebo_outcome" and num_outcomes else 0.05
+
+
+INVENTED = 0.5
+"""Where a placebo fails: most of what the night claims could as well be claimed of nothing."""
+
+
+def placebo_checks(claims: Mapping[str, float], num_outcomes: float = math.inf) -> Iterator[Check]:
     """Mean |removal_effect| of the night's own model (the first), and of those fitted where nothing can be found."""
     (_, real), *placebos = claims.items() or [("", float("nan"))]
     for name, invented in placebos:
         yield Check(
             name,
             invented / real if real else float("nan"),
-            PLACEBO_SHARE.get(name, 0.05),
+            placebo_limit(name, num_outcomes),
             "Fitted to data in which there is nothing to find, the model still claims this share of the night's mean "
             "|removal_effect|: it invents effects, or has not "
             "been trained to the end: more training.epochs or journeys (pool_nights) first.",
+            fails=INVENTED,
         )
 
 
@@ -201,14 +217,20 @@ def _where(name: str) -> str:
 
 
 def subset_checks(found: Subsets) -> Iterator[Check]:
-    """Whether fits of a part of the users say what all say together."""
+    """Whether fits of a part of the users say what all say together.
+
+    Refuted where one departs by more than the whole sum, or orders clusters no more as all do than it would if no two
+    fits had anything in common.
+    """
     advice = (
         "Fits with other seeds, each without a part of the users, do not agree on the {}: too few uploads, or fits "
         "that have not settled. Pool more nights (pool_nights), or more training.epochs."
     )
-    yield Check(f"random_subset_total/{found.method}", found.total, 0.25, advice.format("sum of the effects"))
-    ranking = advice.format("order of the clusters")
-    yield Check(f"random_subset_ranking/{found.method}", found.ranking, 0.8, ranking, low=True)
+    yield Check(
+        f"random_subset_total/{found.method}", found.total, 0.25, advice.format("sum of the effects"), fails=1.0
+    )
+    ranking, chance = advice.format("order of the clusters"), found.ranking_by_chance
+    yield Check(f"random_subset_ranking/{found.method}", found.ranking, 0.8, ranking, low=True, fails=chance)
 
 
 def clip_check(clip: float, as_it_is: Row, clipped: Row) -> Check:
@@ -227,13 +249,35 @@ def clip_check(clip: float, as_it_is: Row, clipped: Row) -> Check:
     )
 
 
-def outcome_checks(fits: Mapping[str, ModelFit]) -> Iterator[Check]:
-    """How much there was to learn from: any model's journeys are the night's."""
-    for fit in list(fits.values())[:1]:
-        journeys, outcomes = (
-            fit.training.journeys + fit.held_out.journeys,
-            fit.training.outcomes + fit.held_out.outcomes,
+def match_checks(lifts: Sequence[Lift]) -> Iterator[Check]:
+    """Whether what uploads resemble was given more than its share, however closely it must resemble. Warns, never
+    fails: that uploads resemble what brought them about is an assumption of its own."""
+    for found in lifts:
+        half = (found.upper - found.lower) / 2
+        yield Check(
+            f"match_sweep/best={found.best:g}",
+            found.lift,
+            1 + (0.0 if math.isnan(half) else half),
+            f"Touches that an upload resembles ({found.pairs:,} pairs of a similarity from {found.min_score:.3f} on) "
+            f"hold {found.lift:.2f} [{found.lower:.2f}, {found.upper:.2f}] times an equal share of their journey's "
+            "credit, which should be more than one at every similarity. Else do not say of a single journey which "
+            "touch it was, and try model.upload_content: off, in case uploads here do not follow what was watched.",
+            low=True,
         )
+
+
+def counted(fits: Mapping[str, ModelFit]) -> tuple[int, int]:
+    """Journeys and outcomes of the night: those of any model; 0 where there is none."""
+    for fit in fits.values():
+        parts = fit.training, fit.held_out
+        return sum(part.journeys for part in parts), sum(part.outcomes for part in parts)
+    return 0, 0
+
+
+def outcome_checks(fits: Mapping[str, ModelFit]) -> Iterator[Check]:
+    """How much there was to learn from."""
+    if fits:
+        journeys, outcomes = counted(fits)
         yield Check(
             "num_outcomes",
             float(outcomes),
@@ -278,7 +322,10 @@ def coverage_checks(partial: Mapping[str, float]) -> Iterator[Check]:
 def withholding_checks(
     comparisons: Mapping[str, Comparison], used_share: float, methods: Collection[str] = ()
 ) -> Iterator[Check]:
-    """The randomised experiment against each model's predictions for the same touches; methods: those of the night."""
+    """The randomised experiment against each model's predictions for the same touches; methods: those of the night.
+
+    Refuted where the interval leaves less than half of what is predicted; more than is predicted is a direct path.
+    """
     yield Check(
         "withholding_rows_used",
         used_share,
@@ -296,6 +343,7 @@ def withholding_checks(
             f"Kept minus withheld departs from the predicted {c.predicted:.5f} an exposed touch by {c.shortfall:+.5f} "
             f"[{c.lower:+.5f}, {c.upper:+.5f}]; the value is that interval's distance from 0. Beyond 0, touches act on "
             f"uploads in a way the mediator does not see (or the model is wrong).{corrected}",
+            fails=abs(c.predicted) / 2 if c.upper < 0 else None,
         )
         known = c.decisions_needed > 0
         enough = known and c.decisions >= c.decisions_needed

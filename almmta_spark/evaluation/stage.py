@@ -20,6 +20,7 @@ from almmta_spark.evaluation import (
     exact,
     figures,
     grouped,
+    matching,
     negative_control,
     overlap,
     predictions,
@@ -42,6 +43,8 @@ class Inputs:
     journeys: DataFrame
     propensities: DataFrame
     journey_scores: DataFrame
+    pairs: DataFrame | None = None
+    """matched_pairs; None: what uploads resemble is not looked at."""
     decisions: DataFrame | None = None
     """Randomised decisions that ingest accepted, one a key, with cluster and ds; None: no experiment."""
     uploads: DataFrame | None = None
@@ -100,8 +103,8 @@ def evaluate(
     claims: mean |removal_effect| of the night's own model, then of its placebos; worth: rows of exposure_efficiency.
     Cost: four scans of attribution and three joins with truth_attribution, one explosion of propensities to journeys x
     clusters rows (three times, aggregated in place), a fit on a sample of journeys (doubly_robust.py), four scans of
-    journey_scores, one of them joined with journeys. On the driver: groups x NUM_CELLS sums a protocol, and at most
-    exact.MAX_TOUCHES touches a method where there is truth.
+    journey_scores, one of them joined with journeys, and what matching.lifts costs. On the driver: groups x NUM_CELLS
+    sums a protocol, and at most exact.MAX_TOUCHES touches a method where there is truth.
     """
     found = auuc.scores(inputs.attribution)
     sample = _truth_sample(inputs, found, conf)
@@ -129,12 +132,16 @@ def evaluate(
             negative_control.negative_controls(inputs.journey_scores, inputs.journeys)
         ),
         *diagnostics.mediator_overlap_checks(overlap.mediator_overlap(inputs.journey_scores)),
-        *diagnostics.placebo_checks(claims or {}),
+        *diagnostics.placebo_checks(claims or {}, diagnostics.counted(fits)[1]),
         *diagnostics.outcome_checks(fits),
         *diagnostics.rejected_checks(row_counts or {}, conf.ingest.max_rejected_rate),
     ]
     checks += _refutations(inputs, conf, worth)
     checks += _clip_sweep(inputs, found, auuc_rows, conf)
+    if inputs.pairs is not None:
+        own = conf.training.variants[0]
+        lifts = matching.lifts(inputs.attribution, inputs.pairs, own, conf.evaluation, conf.seed)
+        checks += diagnostics.match_checks(lifts)
     return Evaluation(
         uplift_rows,
         auuc_rows,

@@ -8,6 +8,7 @@ C clusters, M members
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,8 @@ class Subsets:
     """Largest departure of a member's sum of effects from the mean of all, as a share of it."""
     ranking: float
     """Lowest Spearman correlation of a member's clusters (mean effect of a touch) with those of all."""
+    ranking_by_chance: float
+    """1 / sqrt(M): that of M members with nothing in common, each being a part of the mean."""
 
 
 def agreement(attribution: DataFrame, method: str, plan: EnsembleConfig) -> Subsets | None:
@@ -48,4 +51,5 @@ def agreement(attribution: DataFrame, method: str, plan: EnsembleConfig) -> Subs
         method,
         float(np.abs(total_M / centre - 1).max()) if centre else float("nan"),
         min(overall_spearman(member_C, mean_MC.mean(axis=0)) for member_C in mean_MC),
+        1 / math.sqrt(plan.members),
     )

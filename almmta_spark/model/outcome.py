@@ -31,29 +31,34 @@ class Slope(nn.Module):
     """b = softplus(c0 + c1 . X + c2 w_hat): inspiration helps some more than others, intenders among them, never less.
 
     The term in w_hat is allowed because removal_effect holds E[Y | m, T, X] at the journey's own T.
+    signed: without softplus, of either sign (placebo.py says what for). Both begin at log 2 for everybody.
     """
 
-    def __init__(self, spec: ExampleSpec, exposure_factor: bool = False) -> None:
+    def __init__(self, spec: ExampleSpec, exposure_factor: bool = False, signed: bool = False) -> None:
         super().__init__()
+        self.signed = signed
         self.linear = nn.Linear(spec.num_covariates, 1)
         self.factor = nn.Parameter(torch.empty(())) if exposure_factor else None
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """softplus(0) = .69 for everybody."""
-        initialise.zero_linear(self.linear, bias=0.0)
+        """log 2 = softplus(0) for everybody."""
+        initialise.zero_linear(self.linear, bias=math.log(2) if self.signed else 0.0)
         if self.factor is not None:
             initialise.fill(self.factor, 0.0)
 
     def typical(self) -> Tensor:
         """b of a journey with average covariates."""
-        return F.softplus(self.linear.bias.squeeze())
+        return self._linked(self.linear.bias.squeeze())
 
     def forward(self, covariates_BD: Tensor, factor_B: Tensor | None = None) -> Tensor:
         """b of each journey, [B]."""
         need_B = self.linear(covariates_BD).squeeze(1)
         if self.factor is not None and factor_B is not None:
             need_B = need_B + self.factor * factor_B
-        return F.softplus(need_B)
+        return self._linked(need_B)
+
+    def _linked(self, need: Tensor) -> Tensor:
+        return need if self.signed else F.softplus(need)
 
 
 class DirectPart(nn.Module):

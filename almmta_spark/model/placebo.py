@@ -22,6 +22,7 @@ from almmta_spark.model import pooling
 from almmta_spark.model.batch import Batch
 from almmta_spark.model.effects import Effects
 from almmta_spark.model.latent import LatentModel
+from almmta_spark.model.outcome import Slope
 
 
 class PlaceboProxies(LatentModel):
@@ -34,7 +35,13 @@ class PlaceboProxies(LatentModel):
 
 
 class PlaceboOutcome(LatentModel):
-    """`latent` on other journeys' uploads."""
+    """`latent` on other journeys' uploads, its slope of either sign: nothing is then a point that the optimiser passes.
+    softplus only nears it, ever slower, and keeps a part of what it began with as long as training has an end."""
+
+    def __init__(self, spec: ExampleSpec, conf: ModelConfig) -> None:
+        super().__init__(spec, conf)
+        self.slope = Slope(spec, conf.exposure_factor, signed=True)
+        self.reset_parameters()
 
     def forward(self, batch: Batch, progress: float = 1.0, weight_B: Tensor | None = None) -> dict[str, Tensor]:
         """The loss of these journeys with the uploads of others."""

@@ -105,7 +105,10 @@ QUESTIONS = (
     (
         "ranking",
         "May items, authors and clusters be ranked by their effects?",
-        ("overfit", "method_coverage", "random_subset_ranking", "hidden_confounder_top", "direct_path_top"),
+        (
+            *("overfit", "method_coverage", "random_subset_ranking", "match_sweep"),
+            *("hidden_confounder_top", "direct_path_top"),
+        ),
     ),
     (
         "size",

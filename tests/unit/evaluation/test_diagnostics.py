@@ -57,9 +57,13 @@ def test_a_placebo_that_finds_something_warns():
     (honest,) = diagnostics.placebo_checks(claims)
     assert (honest.name, honest.verdict, honest.value) == ("placebo_proxies", "pass", pytest.approx(0.01))
     assert verdicts(diagnostics.placebo_checks(claims | {"placebo_proxies": 0.001})) == {"placebo_proxies": "warn"}
+    assert verdicts(diagnostics.placebo_checks(claims | {"placebo_proxies": 0.003})) == {"placebo_proxies": "fail"}
     assert verdicts(diagnostics.placebo_checks({"latent": 0.0, "placebo_proxies": 0.1})) == {"placebo_proxies": "warn"}
-    unsettled = {"latent": 0.004, "placebo_touch": 0.001, "placebo_outcome": 0.001}
-    assert verdicts(diagnostics.placebo_checks(unsettled)) == {"placebo_touch": "warn", "placebo_outcome": "pass"}
+    unclear = {"latent": 0.004, "placebo_touch": 0.0004, "placebo_outcome": 0.0004}
+    names = {"placebo_touch": "warn"}
+    for num_outcomes, verdict in ((600, "pass"), (2000, "warn"), (10**6, "warn")):  # 3 / sqrt(600) = .12
+        found = verdicts(diagnostics.placebo_checks(unclear, num_outcomes))
+        assert found == names | {"placebo_outcome": verdict}
     assert list(diagnostics.placebo_checks({})) == list(diagnostics.placebo_checks({"latent": 0.1})) == []
 
 
@@ -79,6 +83,15 @@ def test_an_experiment_that_contradicts_the_model_warns_and_says_by_how_much():
         assert checks[f"withholding_shortfall/{method}"].value == pytest.approx(0.005)
     assert "b_calibrated is corrected" in checks["withholding_shortfall/b"].advice
     assert "calibrated" not in checks["withholding_shortfall/a"].advice
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "verdict"),
+    [(-0.019, -0.012, "fail"), (-0.012, -0.004, "warn"), (-0.004, 0.004, "pass"), (0.012, 0.019, "warn")],
+)
+def test_an_experiment_that_leaves_less_than_half_of_what_is_predicted_fails_the_night(lower, upper, verdict):
+    found = Comparison(0.02, (lower + upper) / 2, lower, upper, decisions=9000, decisions_needed=800.0)
+    assert verdicts(diagnostics.withholding_checks({"m": found}, 1.0))["withholding_shortfall/m"] == verdict
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ def test_the_member_that_departs_most_counts(small_night):
     means = means[[f"m{i}" for i in range(PLAN.members)]].to_numpy()
     lowest = min(spearmanr(member, means.mean(1)).statistic for member in means.T)
     assert found.ranking == pytest.approx(lowest) and lowest < 1
+    assert found.ranking_by_chance == pytest.approx(PLAN.members**-0.5)
 
 
 def test_methods_without_an_ensemble_have_none(small_night):
@@ -29,10 +30,18 @@ def test_methods_without_an_ensemble_have_none(small_night):
     assert subsets.agreement(attribution, "latent", EnsembleConfig(folds=2, repeats=2)) is None
 
 
-def test_fits_that_disagree_warn_by_size_and_by_order():
+def test_fits_that_disagree_warn_and_fits_that_contradict_each_other_fail_by_size_and_by_order():
     def verdicts(found: subsets.Subsets) -> dict[str, str]:
         return {check.name: check.verdict for check in diagnostics.subset_checks(found)}
 
     names = ("random_subset_total/m", "random_subset_ranking/m")
-    assert verdicts(subsets.Subsets("m", 0.05, 0.98)) == dict.fromkeys(names, "pass")
-    assert verdicts(subsets.Subsets("m", 0.5, 0.5)) == dict.fromkeys(names, "warn")
+    assert verdicts(subsets.Subsets("m", 0.05, 0.98, 0.3)) == dict.fromkeys(names, "pass")
+    assert verdicts(subsets.Subsets("m", 0.5, 0.5, 0.3)) == dict.fromkeys(names, "warn")
+    assert verdicts(subsets.Subsets("m", 1.2, 0.2, 0.3)) == dict.fromkeys(names, "fail")
+
+
+def test_members_with_nothing_in_common_agree_with_their_mean_by_chance_alone():
+    rng = np.random.default_rng(0)
+    members = rng.normal(size=(400, 10, 40))
+    found = [spearmanr(member[0], member.mean(0)).statistic for member in members]
+    assert np.mean(found) == pytest.approx(10**-0.5, abs=0.03)

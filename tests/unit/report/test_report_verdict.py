@@ -4,6 +4,7 @@ import pytest
 
 from almmta_spark import config
 from almmta_spark.evaluation import diagnostics, withholding
+from almmta_spark.evaluation.matching import Lift
 from almmta_spark.evaluation.overlap import BucketOverlap
 from almmta_spark.evaluation.predictions import Fit, ModelFit
 from almmta_spark.evaluation.sensitivity import Sensitivity
@@ -144,7 +145,8 @@ def test_every_check_of_a_night_has_its_question():
         *diagnostics.placebo_checks({"latent": 1.0, **dict.fromkeys(config.PLACEBOS, 0.1)}),
         *diagnostics.outcome_checks(fits),
         *diagnostics.sensitivity_checks(Sensitivity("latent", 9.0, 0.5, 1.0, 1.0, 0.1, 0.1)),
-        *diagnostics.subset_checks(Subsets("latent", 0.1, 0.9)),
+        *diagnostics.subset_checks(Subsets("latent", 0.1, 0.9, 0.3)),
+        *diagnostics.match_checks([Lift(1.0, 0.7, 100, 1.5, 1.4, 1.6)]),
         diagnostics.clip_check(5.0, auuc(), auuc()),
         *diagnostics.rejected_checks({"users": (0, 5)}, 0.05),
         *diagnostics.withholding_checks({"latent": compared}, 1.0),

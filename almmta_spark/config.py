@@ -36,6 +36,8 @@ VARIANTS = (
 """Models there are, for training.variants."""
 PLACEBOS = ("placebo_proxies", "placebo_outcome", "placebo_touch")
 """Models that must find nothing, for training.placebos (model/placebo.py)."""
+MOST_TOUCHPOINTS = 1024
+"""Touches of a user and part of a day that are kept for any journey (logs/days.py)."""
 BASELINES = ("first_touch", "last_touch", "linear", "time_decay", "position_based", "markov", "shapley")
 """Methods of baselines/, in the order in which the README explains them."""
 WORLDS = (
@@ -73,12 +75,16 @@ class IngestConfig:
     """Share of an input table's rows that may be refused before the night stops with nothing published."""
     max_embedding_norm: float = 1e6
     """An embedding longer than this is refused: it is a unit mix-up, not content."""
+    user_buckets: int = 256
+    """Files that a day's exposures and signals are kept in, by hash of the user: the tasks of what nights make of them.
+    No fewer than spark.sql.shuffle.partitions, or Spark may shuffle them again; another number writes all days anew."""
     broadcast_rows: int = 2_000_000
     """Items or users up to this many are broadcast to look exposures up in; more are joined by a shuffle."""
 
     def __post_init__(self) -> None:
         _require(0 <= self.max_rejected_rate <= 1, "ingest.max_rejected_rate", "in [0, 1]", self.max_rejected_rate)
         _require(self.max_embedding_norm > 0, "ingest.max_embedding_norm", "> 0", self.max_embedding_norm)
+        _require(1 <= self.user_buckets <= 100_000, "ingest.user_buckets", "in [1, 100000]", self.user_buckets)
         _require(self.broadcast_rows >= 0, "ingest.broadcast_rows", ">= 0", self.broadcast_rows)
 
 
@@ -98,7 +104,8 @@ class JourneysConfig:
     def __post_init__(self) -> None:
         for name in ("lookback_hours", "pre_hours", "outcome_window_hours"):
             _require(getattr(self, name) > 0, f"journeys.{name}", "> 0", getattr(self, name))
-        _require(self.max_touchpoints >= 1, "journeys.max_touchpoints", ">= 1", self.max_touchpoints)
+        n = self.max_touchpoints
+        _require(1 <= n <= MOST_TOUCHPOINTS, "journeys.max_touchpoints", f"in [1, {MOST_TOUCHPOINTS}]", n)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,9 @@ _SPARK_DEFAULTS = {
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     # Lists are collected over rows that a user's shuffle has sorted already; the hash form sorts them once more.
     "spark.sql.execution.useObjectHashAggregateExec": "false",
+    # Names of bucketed tables are the session's own, and no table is kept by name (spark_tables.read_buckets).
+    "spark.sql.catalogImplementation": "in-memory",
+    "spark.sql.warehouse.dir": tempfile.gettempdir(),
 }
 
 
@@ -107,6 +111,12 @@ class Night:
         """A table of the night, or an input table's rows in a window about index_ts."""
         self._remember(table, spark_tables.window_days(table, self.ds, hours_back, hours_ahead))
         return spark_tables.read(self.spark, self._settings, table, self.ds, hours_back, hours_ahead, self.place.drafts)
+
+    def days(self, table: Table, hours_back: float) -> list[str]:
+        """Days of an input table that overlap the hours before the night, remembered as read."""
+        days = spark_tables.window_days(table, self.ds, hours_back, 0.0)
+        self._remember(table, days)
+        return days
 
     def read_snapshot(self, table: Table, not_after_ds: str) -> DataFrame:
         """The newest snapshot of an input table that is not after a day."""

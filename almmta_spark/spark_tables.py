@@ -18,7 +18,7 @@ from functools import reduce
 from typing import Any
 
 from pyspark.errors import AnalysisException, PySparkException
-from pyspark.sql import Column, DataFrame, Observation, SparkSession
+from pyspark.sql import Column, DataFrame, DataFrameWriter, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -291,20 +291,95 @@ def _write_version(
     options: Mapping[str, str],
     check: Callable[[], object] | None,
 ) -> Published:
-    spark, version = df.sparkSession, uuid.uuid4().hex[:12]
+    version = uuid.uuid4().hex[:12]
     target = _version_folder(conf, table, ds, version)
+
+    def save(writer: DataFrameWriter) -> None:
+        writer.options(**options).mode("errorifexists").parquet(target)
+
+    def facts() -> Mapping[str, Any]:
+        if check is not None:
+            check()
+        return meta
+
+    return _written(df, conf, table, ds, version, save, facts)
+
+
+def write_buckets(
+    df: DataFrame,
+    conf: Config,
+    table: Table,
+    ds: str,
+    version: str,
+    num_buckets: int,
+    meta: Callable[[DataFrame], Mapping[str, Any]],
+) -> Published:
+    """Writes a version that no night's log names, a file for each bucket of users; df has the buckets for partitions.
+
+    num_buckets: 0 where df has no rows. meta: of the rows as they were read back. Cost: as write, and meta's; the rows
+    are sorted by user within a bucket.
+    """
+    spark, target = df.sparkSession, _version_folder(conf, table, ds, version)
+    name = f"almmta_written_{version}"
+
+    def save(writer: DataFrameWriter) -> None:
+        if num_buckets:
+            writer.bucketBy(num_buckets, "user_id").sortBy("user_id").option("path", target).saveAsTable(name)
+        else:  # a bucketed table without rows would be a folder without files
+            writer.parquet(target)
+
+    try:
+        return _written(df, conf, table, ds, version, save, lambda: meta(_frame(spark, table, [target], ds)))
+    finally:
+        spark.sql(f"DROP TABLE IF EXISTS {name}")
+
+
+def read_buckets(
+    spark: SparkSession, conf: Config, table: Table, versions: Sequence[Published], num_buckets: int
+) -> DataFrame:
+    """Versions of write_buckets as one DataFrame of num_buckets partitions, which are the users' buckets: to group by
+    user_id, or to join on it, shuffles nothing (Spark's bucketed tables; the session's own catalog holds the name)."""
+    folders = {v.version: _version_folder(conf, table, v.ds, v.version) for v in versions if v.rows}
+    if not folders:
+        return spark.createDataFrame([], table.ddl)
+    name = f"almmta_read_{hashlib.sha256(json.dumps(sorted(folders.values())).encode()).hexdigest()[:16]}"
+    columns = ", ".join(f"{c.name} {c.type}" for c in table.columns)
+    spark.sql(
+        f"CREATE TABLE IF NOT EXISTS {name} ({columns}, version string) USING parquet PARTITIONED BY (version) "
+        f"CLUSTERED BY (user_id) INTO {num_buckets} BUCKETS LOCATION {_sql(folder(conf, table))}"
+    )
+    added = " ".join(f"PARTITION (version = '{version}') LOCATION {_sql(url)}" for version, url in folders.items())
+    spark.sql(f"ALTER TABLE {name} ADD IF NOT EXISTS {added}")
+    return spark.table(name).select(*table.column_names)
+
+
+def _sql(url: str) -> str:
+    """A string of SQL."""
+    escaped = url.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _written(
+    df: DataFrame,
+    conf: Config,
+    table: Table,
+    ds: str,
+    version: str,
+    save: Callable[[DataFrameWriter], None],
+    meta: Callable[[], Mapping[str, Any]],
+) -> Published:
+    """Writes, verifies, and writes the card, which makes the version whole; meta is called once the files lie there."""
+    spark, target = df.sparkSession, _version_folder(conf, table, ds, version)
     shaped = df.select(*[_checked(df.schema, table, c, ds) for c in table.columns])
     seen = Observation()
     try:
-        writer = shaped.observe(seen, *_count_and_checksum(table)).write.options(**options)
-        writer.mode("errorifexists").parquet(target)
+        save(shaped.observe(seen, *_count_and_checksum(table)).write)
         rows, checksum = _verified(spark, table, ds, target, seen.get)
-        if check is not None:
-            check()
+        facts = dict(meta())
     except BaseException:
         storage.delete(spark, target)
         raise
-    done = Published(table.name, ds, version, rows, checksum, dict(meta))
+    done = Published(table.name, ds, version, rows, checksum, facts)
     storage.write_text(spark, f"{target}.json", json.dumps(asdict(done), sort_keys=True))
     return done
 

@@ -35,6 +35,10 @@ class Table:
     def column_names(self) -> tuple[str, ...]:
         return tuple(c.name for c in self.columns)
 
+    def type_of(self, name: str) -> str:
+        """DDL type of a column."""
+        return next(c.type for c in self.columns if c.name == name)
+
     @property
     def ddl(self) -> str:
         """Spark DDL of the whole row."""
@@ -159,23 +163,11 @@ REJECTED_ROWS = Table(
         _c("row string | the row as JSON"),
     ),
 )
-EVENTS = Table(
-    "events",
-    "accepted rows of exposures, signals and uploads inside the night's windows, in one schema",
-    (),
-    (
-        _c("user_id bigint | who"),
-        _c("source string | exposures, signals or uploads"),
-        _c("event_ts timestamp | when, UTC"),
-        _n("touch_id bigint | exposures: xxhash64(user_id, item_id, event_ts)"),
-        _n("item_id bigint | exposures"),
-        _n("author_id bigint | exposures: the item's"),
-        _n("cluster int | exposures: the item's"),
-        _n("signal string | signals"),
-        _n("value double | signals"),
-        _n("upload_id bigint | uploads"),
-        _n("embedding array<float> | uploads"),
-    ),
+ACCEPTED_UPLOADS = Table(
+    "accepted_uploads",
+    "uploads of the outcome window that break no rule; with them what ingest found in all input tables",
+    UPLOADS.key,
+    UPLOADS.columns,
 )
 ITEM_CLUSTERS = Table(
     "item_clusters",
@@ -269,6 +261,29 @@ TRAINING_EXAMPLES = Table(
         _c("upload_embedding array<float> | E: content of the first upload, 0 where none"),
         _c("negative_cluster_index array<int> | num_hard_negatives clusters of hard negatives, -1: none"),
         _c("touch_embedding array<float> | L x E flattened where the spec says touch_embeddings, else length 1"),
+    ),
+)
+
+# ---- what is kept of each day, for every night that reads it (event_days.py) -----------------------------------------
+
+EVENT_DAYS = Table(
+    "event_days",
+    "a day's exposures or signals by user: one row a user, part of the day and, of signals, name; refused rows as JSON",
+    ("source", "user_id", "part_ts", "signal", "reason", "refused"),
+    (
+        _c("user_id bigint | who; of refused rows a hash of them"),
+        _c("source string | exposures or signals"),
+        _n("part_ts timestamp | start of the part of the day, which a night's windows hold whole or not at all"),
+        _n("signal string | signals: name"),
+        _n("reason string | refused: the rule it breaks"),
+        _n("refused string | refused: the row as JSON"),
+        _c("num_rows bigint | input rows behind it"),
+        _c("num_kept bigint | those that are no more than MOST_TOUCHPOINTS touches"),
+        _n("millionths bigint | signals: sum of the values"),
+        _n("touch_ts array<timestamp> | exposures: newest first"),
+        _n("touch_id array<bigint> | xxhash64(user_id, item_id, event_ts)"),
+        _n("item_id array<bigint> | what was shown"),
+        _n("copies array<int> | rows that are equal on the three"),
     ),
 )
 
@@ -450,7 +465,7 @@ DIAGNOSTICS = Table(
 
 OUTPUTS = (
     REJECTED_ROWS,
-    EVENTS,
+    ACCEPTED_UPLOADS,
     ITEM_CLUSTERS,
     JOURNEYS,
     PROPENSITIES,
@@ -466,4 +481,4 @@ OUTPUTS = (
     DIAGNOSTICS,
 )
 SIMULATED = (TRUTH_ATTRIBUTION, TRUTH_CLUSTERS, RANDOMISED_EXPOSURES, RANDOMISED_UPLOADS, TRUTH_RANDOMISED)
-BY_NAME = {t.name: t for t in (*INPUTS, *SIMULATED, *OUTPUTS)}
+BY_NAME = {t.name: t for t in (*INPUTS, *SIMULATED, EVENT_DAYS, *OUTPUTS)}

@@ -17,10 +17,11 @@ from almmta_spark.inference import attribution as inference
 from almmta_spark.inference.calibrated import corrected
 from almmta_spark.inference.udf import FittedModel
 from almmta_spark.journeys.build import build_journeys
-from almmta_spark.logs.events import as_events
+from almmta_spark.logs.days import by_user
 from almmta_spark.logs.ingest import accepted_users
 from almmta_spark.logs.rules import USED
 from almmta_spark.logs.summary import IngestSummary
+from almmta_spark.logs.windows import Windows
 from jobs.experiment import correction
 from jobs.ingest import users_not_after
 
@@ -61,14 +62,13 @@ def randomised_journeys(night: runner.Night) -> DataFrame | None:
     """Journeys of the simulator's uniformly drawn sequences, built as logged ones are; None where it drew none."""
     if not night.has_input(tables.RANDOMISED_EXPOSURES, night.ds):
         return None
-    ingested = IngestSummary.from_dict(night.meta(tables.EVENTS))
+    ingested = IngestSummary.from_dict(night.meta(tables.ACCEPTED_UPLOADS))
     users = accepted_users(night.read_snapshot(tables.USERS, users_not_after(night)), ingested)
-    items = night.read(tables.ITEM_CLUSTERS).select("item_id", "author_id", "cluster")
-    exposures = night.read(tables.RANDOMISED_EXPOSURES).join(F.broadcast(items), "item_id")
-    uploads = night.read(tables.RANDOMISED_UPLOADS)
-    no_signals = night.spark.createDataFrame([], tables.SIGNALS.ddl)
-    used = [df.withColumn("status", F.lit(USED)) for df in (exposures, no_signals, uploads)]
-    return build_journeys(as_events(*used), users, night.ds, night.conf.journeys).table
+    items, uploads = night.read(tables.ITEM_CLUSTERS), night.read(tables.RANDOMISED_UPLOADS)
+    exposures = night.read(tables.RANDOMISED_EXPOSURES).withColumn("status", F.lit(USED))
+    windows = Windows.of(night.ds, night.conf.journeys)
+    days = by_user(exposures, tables.EXPOSURES, windows, night.conf.ingest.user_buckets)
+    return build_journeys(days, uploads, items, users, night.ds, night.conf.journeys, night.conf.signals).table
 
 
 if __name__ == "__main__":

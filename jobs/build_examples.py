@@ -16,7 +16,9 @@ def run(night: runner.Night) -> None:
     nights = night.pooled_nights(*pooled)
     journeys, propensities, pairs = (night.read_nights(table, nights) for table in pooled)
     items = night.read(tables.ITEM_CLUSTERS)
-    spec = build_spec(journeys, propensities, items, night.meta(tables.EVENTS)["embedding_length"], night.conf)
+    spec = build_spec(
+        journeys, propensities, items, night.meta(tables.ACCEPTED_UPLOADS)["embedding_length"], night.conf
+    )
     examples = build_examples(journeys, propensities, pairs, items, spec, night.conf)
     night.write(examples, tables.TRAINING_EXAMPLES, meta={"spec": dataclasses.asdict(spec)}, options=WRITE_OPTIONS)
     night.note(base_rate=spec.base_rate, num_training=spec.num_training, num_validation=spec.num_validation)

@@ -19,7 +19,7 @@ from almmta_spark.evaluation.auuc import null_if_nan
 from almmta_spark.logs.summary import IngestSummary
 from jobs.ingest import accepted_decisions
 
-POOLED = (tables.ATTRIBUTION, tables.JOURNEYS, tables.PROPENSITIES, tables.JOURNEY_SCORES, tables.EVENTS)
+POOLED = (tables.ATTRIBUTION, tables.JOURNEYS, tables.PROPENSITIES, tables.JOURNEY_SCORES, tables.ACCEPTED_UPLOADS)
 """Tables that evaluation reads of every pooled night."""
 
 
@@ -41,10 +41,9 @@ def experiment(night: runner.Night, nights: Sequence[str]) -> Experiment | None:
         return None
     decisions = [accepted_decisions(of_night) for of_night in of_nights.values()]
     decided = [rows.withColumn("ds", F.lit(d)) for d, rows in zip(nights, decisions, strict=True) if rows is not None]
-    events = night.read_nights(tables.EVENTS, nights)
     return Experiment(
         reduce(DataFrame.unionByName, decided),
-        events.where(F.col("source") == tables.UPLOADS.name),
+        night.read_nights(tables.ACCEPTED_UPLOADS, nights),
         sum(map(_refused, of_nights.values())),
     )
 
@@ -94,4 +93,4 @@ def _refused(night: runner.Night) -> int:
 
 
 def _ingested(night: runner.Night) -> IngestSummary:
-    return IngestSummary.from_dict(night.meta(tables.EVENTS))
+    return IngestSummary.from_dict(night.meta(tables.ACCEPTED_UPLOADS))

@@ -31,7 +31,7 @@ def run(night: runner.Night) -> None:
 
 def decided_without_journey(night: runner.Night, decisions: DataFrame, people: DataFrame) -> DataFrame:
     """Users whose only touch was withheld: they have no journey, and the experiment needs their bucket."""
-    ingested = IngestSummary.from_dict(night.meta(tables.EVENTS))
+    ingested = IngestSummary.from_dict(night.meta(tables.ACCEPTED_UPLOADS))
     users = accepted_users(night.read_snapshot(tables.USERS, users_not_after(night)), ingested)
     decided = decisions.select("user_id").distinct().join(people.select("user_id"), "user_id", "left_anti")
     return decided.join(users, "user_id").select(

@@ -1,31 +1,33 @@
-"""Validates the night's input rows: accepted ones to `events`, refused ones with their reason to `rejected_rows`."""
+"""Validates the night's input rows: exposures and signals to `event_days`, where earlier nights have not done it yet;
+uploads to `accepted_uploads`; refused rows of all tables, with their reason, to `rejected_rows`."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pyspark.sql import DataFrame
 
-from almmta_spark import arrivals, runner, spark_tables, tables
+from almmta_spark import arrivals, event_days, runner, spark_tables, tables
 from almmta_spark.logs.ingest import Logs, accepted_users, accepted_withholdings, ingest
 from almmta_spark.logs.summary import IngestSummary
 
 
 def run(night: runner.Night) -> None:
-    """The input tables of the night's windows -> events, item_clusters, rejected_rows."""
+    """The input tables of the night's windows -> event_days, accepted_uploads, item_clusters, rejected_rows."""
     first_read = arrivals.first_read(night.spark, night.place.conf, night.ds)
     hours = night.conf.journeys
-    has_intents = any("intent_proxy" in s.roles for s in night.conf.signals.values())
-    signal_hours = hours.lookback_hours + (hours.pre_hours if has_intents else 0.0)
     has_experiment = night.has_input(tables.WITHHOLDINGS, night.ds, hours.lookback_hours)
+    versions = event_days.written(night.spark, night.conf, night.ds, days_of(night))
     logs = Logs(
-        exposures=night.read(tables.EXPOSURES, hours_back=hours.lookback_hours),
-        signals=night.read(tables.SIGNALS, hours_back=signal_hours),
+        days=event_days.read(night.spark, night.conf, versions),
+        counted=event_days.counted(versions),
         uploads=night.read(tables.UPLOADS, hours_ahead=hours.outcome_window_hours),
         items=night.read_snapshot(tables.ITEMS, night.ds),
         users=night.read_snapshot(tables.USERS, users_not_after(night)),
         withholdings=night.read(tables.WITHHOLDINGS, hours_back=hours.lookback_hours) if has_experiment else None,
     )
     ingested = ingest(logs, night.ds, night.conf)
-    summary = ingested.summary.to_dict()
+    summary = replace(ingested.summary, event_days=event_days.fingerprints(versions)).to_dict()
     rows = {name: {k: a[k] for k in ("rows_in", "rejected")} for name, a in summary["accounts"].items()}
     night.note(rows=rows, signals=summary["signal_rows"], clusters=summary["clusters"])
     days = {name: read["days"] for name, read in night.inputs.items()}
@@ -34,8 +36,30 @@ def run(night: runner.Night) -> None:
         night.note(unknown_signals=", ".join(summary["unknown_signals"]) + " (not in conf: taken as outcome proxies)")
     night.write(ingested.item_clusters, tables.ITEM_CLUSTERS)
     night.write(ingested.rejected_rows, tables.REJECTED_ROWS)
-    night.write(ingested.events, tables.EVENTS, meta=summary)
+    night.write(ingested.uploads, tables.ACCEPTED_UPLOADS, meta=summary)
     ingested.item_clusters.unpersist()
+
+
+def days_of(night: runner.Night) -> event_days.Days:
+    """Days of exposures and of signals that the night's windows overlap."""
+    hours = night.conf.journeys
+    has_intents = any("intent_proxy" in s.roles for s in night.conf.signals.values())
+    signal_hours = hours.lookback_hours + (hours.pre_hours if has_intents else 0.0)
+    wanted = ((tables.EXPOSURES, hours.lookback_hours), (tables.SIGNALS, signal_hours))
+    return {table.name: night.days(table, hours_back) for table, hours_back in wanted}
+
+
+def days_as_ingested(night: runner.Night) -> DataFrame:
+    """`event_days` of the night as ingest found them. ValueError where a day has changed since."""
+    ingested = IngestSummary.from_dict(night.meta(tables.ACCEPTED_UPLOADS))
+    wanted = {source: sorted(of_day) for source, of_day in ingested.event_days.items()}
+    versions = event_days.written(night.spark, night.conf, night.ds, wanted)
+    if event_days.fingerprints(versions) != ingested.event_days:
+        raise ValueError(
+            f"tables exposures and signals: days of night ds={night.ds} must be as they were when ingest ran, and "
+            "have other rows now: run the job ingest again"
+        )
+    return event_days.read(night.spark, night.conf, versions)
 
 
 def users_not_after(night: runner.Night) -> str:
@@ -45,7 +69,7 @@ def users_not_after(night: runner.Night) -> str:
 
 def accepted_decisions(night: runner.Night) -> DataFrame | None:
     """The night's withholdings as ingest accepted them, with their item's cluster; None where ingest saw none."""
-    ingested = IngestSummary.from_dict(night.meta(tables.EVENTS))
+    ingested = IngestSummary.from_dict(night.meta(tables.ACCEPTED_UPLOADS))
     if tables.WITHHOLDINGS.name not in ingested.accounts:
         return None
     users = accepted_users(night.read_snapshot(tables.USERS, users_not_after(night)), ingested)

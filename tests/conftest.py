@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ def spark() -> Iterator[object]:
         SparkSession.builder.master("local[2]")
         .appName("tests")
         .config("spark.ui.enabled", "false")
+        .config("spark.sql.warehouse.dir", tempfile.gettempdir())
         .config("spark.sql.shuffle.partitions", "3")
         .config("spark.default.parallelism", "2")
         .config("spark.sql.session.timeZone", "UTC")

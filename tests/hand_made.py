@@ -10,8 +10,10 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from almmta_spark import tables
-from almmta_spark.config import Config, SignalConfig
+from almmta_spark.config import Config, IngestConfig, SignalConfig
+from almmta_spark.logs import days
 from almmta_spark.logs.ingest import Logs
+from almmta_spark.logs.windows import Windows
 from almmta_spark.tables import Table
 
 DS = "2026-01-15"
@@ -20,6 +22,7 @@ INDEX_TS = datetime(2026, 1, 15, tzinfo=UTC)
 
 CONF = replace(
     Config(),
+    ingest=IngestConfig(user_buckets=2),
     signals={
         "camera": SignalConfig(("outcome_proxy",)),
         "search": SignalConfig(("intent_proxy",)),
@@ -58,13 +61,23 @@ def logs(
     users: Sequence[tuple[Any, ...]] = ((1, [0.5, 1.0]), (2, [1.5, 2.0])),
     withholdings: Sequence[tuple[Any, ...]] | None = None,
 ) -> Logs:
-    """A night's input tables; event rows carry their folder's date last."""
+    """A night's input; event rows carry their folder's date last."""
+    by_user = days_of(spark, exposures, signals)
     withheld = None if withholdings is None else frame(spark, tables.WITHHOLDINGS, withholdings, ds=True)
     return Logs(
-        exposures=frame(spark, tables.EXPOSURES, exposures, ds=True),
-        signals=frame(spark, tables.SIGNALS, signals, ds=True),
+        days=by_user,
+        counted=days.counted(by_user),
         uploads=frame(spark, tables.UPLOADS, uploads, ds=True),
         items=frame(spark, tables.ITEMS, items),
         users=frame(spark, tables.USERS, users),
         withholdings=withheld,
     )
+
+
+def days_of(spark: SparkSession, exposures: Sequence[tuple[Any, ...]], signals: Sequence[tuple[Any, ...]]) -> DataFrame:
+    """`event_days` of rows that carry their folder's date last."""
+    parts = []
+    for table, rows in ((tables.EXPOSURES, exposures), (tables.SIGNALS, signals)):
+        with_status = days.with_status(frame(spark, table, rows, ds=True), table)
+        parts.append(days.by_user(with_status, table, Windows.of(DS, CONF.journeys), CONF.ingest.user_buckets))
+    return parts[0].unionByName(parts[1])

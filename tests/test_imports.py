@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "spark_tables": {*BASE, "storage", "night_log"},
     "arrivals": SPARK_BASE,
     "manifest": SPARK_BASE,
+    "event_days": {*SPARK_BASE, "manifest", "logs"},
     "runner": {*SPARK_BASE, "manifest", "java_home"},
     "tracking": {*SPARK_BASE, "runner", "inference"},
     "summary": {*SPARK_BASE, "runner", "tracking"},

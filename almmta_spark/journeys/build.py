@@ -1,24 +1,29 @@
-"""Events to journeys: what one user consumed in the lookback window, and what followed.
+"""Days by user to journeys: what one user consumed in the lookback window, and what followed.
 
-Everything happens inside one partitioning by user_id: one exchange and one sort of the events, then windows, caps and
-lists over the sorted rows. A touch that repeats another on (user_id, item_id, event_ts) counts once.
+Days lie in buckets by user already (event_days.py): a user's are grouped where they lie, one sort and no exchange, and
+users and the new uploads come to them. Touches are then looked up, put in order and capped, a batch of users at a time
+(touches.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Observation, Window
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from almmta_spark import tables
-from almmta_spark.config import JourneysConfig
+from almmta_spark.config import JourneysConfig, SignalConfig
+from almmta_spark.journeys import touches as of_users
+from almmta_spark.logs import rules
 from almmta_spark.logs.accounting import Account
+from almmta_spark.logs.days import LARGEST_SUM, MILLIONTHS, TOUCH
 from almmta_spark.logs.summary import IngestSummary
 from almmta_spark.logs.windows import Windows
-
-_MILLIONTHS = 1e6
-"""Signal values are summed as integers of this unit: integer sums do not depend on the order of arrival."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Journeys:
                 before,
                 used=used[source],
                 deduplicated=before.deduplicated + seen.get(f"{source}_repeated", 0),
-                capped=seen.get(f"{source}_capped", 0),
+                capped=before.capped + seen.get(f"{source}_capped", 0),
                 without_journey=seen[f"{source}_without_journey"],
             )
         users = settled["users"]
@@ -51,20 +56,39 @@ class Journeys:
         return {name: counts.check(name) for name, counts in settled.items()}
 
 
-def build_journeys(events: DataFrame, users: DataFrame, ds: str, conf: JourneysConfig) -> Journeys:
-    """One journey per user with a touch in the lookback window.
+def build_journeys(
+    days: DataFrame,
+    uploads: DataFrame,
+    item_clusters: DataFrame,
+    users: DataFrame,
+    ds: str,
+    conf: JourneysConfig,
+    signals: Mapping[str, SignalConfig],
+    broadcast_items: bool = True,
+) -> Journeys:
+    """One journey per user with a touch of a known item in the lookback window.
 
-    users: logs.accepted_users. Cost: one scan of events and of users, one shuffle of each by user_id (users: none where
-    Spark broadcasts them), one sort. Memory: a task's sort spills; a user's lists are capped before they are collected,
-    at max_touchpoints touches (the newest) and uploads (the oldest) and one sum per signal name and role.
+    days: `event_days`; uploads: `accepted_uploads`; users: logs.accepted_users. Cost: one scan and one sort of days, by
+    user, a shuffle of them only where they do not lie in buckets; a shuffle of uploads and of users (users: none where
+    Spark broadcasts them). Items are broadcast, or else joined, which shuffles the touches twice. Memory: a task's sort
+    spills; a user's lists are capped before they are collected, at MOST_TOUCHPOINTS touches a part of a day and
+    max_touchpoints uploads (the oldest) and one sum per signal name and role.
     """
     windows = Windows.of(ds, conf)
-    per_user = _per_user(_marked(events.repartition("user_id"), windows, conf.max_touchpoints), windows)
+    by_user = _by_user(days, windows, signals)
+    known = days.sparkSession.sparkContext.broadcast(of_users.KnownItems.of(item_clusters)) if broadcast_items else None
+    looked_up = by_user if broadcast_items else _with_items(by_user, item_clusters)
+    joined = looked_up.join(users.select("user_id", "covariates"), "user_id", "left").join(
+        _uploads_by_user(uploads, conf.max_touchpoints), "user_id", "full_outer"
+    )
+    cap = conf.max_touchpoints
+    per_user = _with_touches(
+        joined, partial(of_users.with_touches, items=known, index=windows.index, max_touchpoints=cap)
+    )
     seen, used = Observation(), Observation()
     counted = per_user.observe(seen, *_totals(F.size("touches") == 0))
-    joined = counted.where(F.size("touches") > 0).join(users.select("user_id", "covariates"), "user_id")
-    table = joined.withColumn("journey_id", journey_id(ds)).withColumn(
-        "outcome", F.when(F.size("uploads") > 0, 1).otherwise(0)
+    table = counted.where(F.size("touches") > 0).withColumns(
+        {"journey_id": journey_id(ds), "outcome": F.when(F.size("uploads") > 0, 1).otherwise(0)}
     )
     sums = [
         F.count(F.lit(1)).alias("journeys"),
@@ -81,58 +105,67 @@ def journey_id(ds: str) -> Column:
     return F.xxhash64(F.col("user_id"), F.lit(ds))
 
 
-def _marked(by_user: DataFrame, windows: Windows, max_touchpoints: int) -> DataFrame:
-    """Events with phase (1: lookback, 0: before), capped, repeated, first of its group, and the group's sum.
+def _by_user(days: DataFrame, windows: Windows, signals: Mapping[str, SignalConfig]) -> DataFrame:
+    """user_id, the lists of TOUCH, outcome_proxies, intent_proxies, num_signals of each user with any of them.
 
-    Cost: one sort by user within the partitions; no exchange.
+    Cost: one sort by user, window and signal; both groupings need no other.
     """
-    is_touch = F.col("source") == "exposures"
-    micros = F.unix_micros("event_ts")
-    phased = (
-        by_user.withColumn(
-            "phase", F.when(F.col("source") == "signals", windows.in_lookback(F.col("event_ts")).cast("int"))
-        )
-        .withColumn("order", F.when(is_touch, -micros).when(F.col("source") == "uploads", micros))
-        .withColumn("tie", F.when(is_touch, F.bitwise_not("touch_id")).otherwise(F.col("upload_id")))
-        .withColumn("millionths", F.rint(F.col("value") * _MILLIONTHS).cast("bigint"))
+    part_ts, is_touch = F.col("part_ts"), F.col("source") == tables.EXPOSURES.name
+    in_lookback, in_pre = windows.in_lookback(part_ts), windows.in_pre(part_ts)
+    as_proxy = in_lookback & rules.has_role(signals, "outcome_proxy")
+    as_intent = in_pre & rules.has_role(signals, "intent_proxy")
+    inside = F.when(is_touch, in_lookback).otherwise(as_proxy | as_intent)
+    wanted = days.where(F.col("reason").isNull() & inside).withColumn("is_proxy", in_lookback)
+    total = F.coalesce(F.try_sum("millionths"), F.lit(LARGEST_SUM))
+    summed = wanted.groupBy("user_id", "is_proxy", "signal").agg(
+        total.alias("total"),
+        F.sum("num_rows").alias("num_rows"),
+        *[F.flatten(F.collect_list(name)).alias(name) for name in TOUCH],
     )
-    group = Window.partitionBy("user_id", "source", "signal", "phase").orderBy("order", "tie")
-    whole = group.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
-    same = (F.lag("tie").over(group) == F.col("tie")) & (F.lag("order").over(group) == F.col("order"))
-    return (
-        phased.withColumn("capped", F.dense_rank().over(group) > max_touchpoints)
-        .withColumn("repeated", F.coalesce(same & is_touch, F.lit(False)))
-        .withColumn("first", F.row_number().over(group) == 1)
-        .withColumn("total", F.try_sum("millionths").over(whole))
+    named = F.col("signal").isNotNull()
+    signal = F.struct("signal", (F.col("total") / MILLIONTHS).alias("value"))
+    return summed.groupBy("user_id").agg(
+        *[F.flatten(F.collect_list(F.when(~named, F.col(name)))).alias(name) for name in TOUCH],
+        _listed(named & F.col("is_proxy"), signal).alias("outcome_proxies"),
+        _listed(named & ~F.col("is_proxy"), signal).alias("intent_proxies"),
+        F.coalesce(F.sum(F.when(named, F.col("num_rows"))), F.lit(0)).alias("num_signals"),
     )
 
 
-def _per_user(marked: DataFrame, windows: Windows) -> DataFrame:
-    """One row a user: lists of touches, uploads and signal sums, and counts of the rows behind them.
+def _with_items(by_user: DataFrame, item_clusters: DataFrame) -> DataFrame:
+    """Users with lists of their touches of known items, author_id and cluster among them; null where there are none.
 
-    Cost: an aggregation within the partitions; no exchange.
+    Cost: two shuffles of the touches, by item and by user.
     """
-    is_touch, is_upload = F.col("source") == "exposures", F.col("source") == "uploads"
-    repeated, capped = F.col("repeated"), F.col("capped")
-    touch = F.struct(
-        F.col("event_ts").alias("touch_ts"),
-        *["touch_id", "item_id", "author_id", "cluster"],
-        windows.age_hours(F.col("event_ts")).alias("age_hours"),
+    items = item_clusters.select("item_id", *of_users.ITEM)
+    found = by_user.select("user_id", F.inline(F.arrays_zip(*TOUCH))).join(items, "item_id")
+    lists = found.groupBy("user_id").agg(*[F.collect_list(c).alias(c) for c in (*TOUCH, *of_users.ITEM)])
+    return by_user.drop(*TOUCH).join(lists, "user_id", "left")
+
+
+def _uploads_by_user(uploads: DataFrame, max_uploads: int) -> DataFrame:
+    """user_id, uploads (the oldest max_uploads, oldest first), num_uploads, num_uploads_capped. Cost: a shuffle."""
+    oldest_first = Window.partitionBy("user_id").orderBy("event_ts", "upload_id")
+    ranked = uploads.withColumn("capped", F.row_number().over(oldest_first) > max_uploads)
+    return ranked.groupBy("user_id").agg(
+        _listed(~F.col("capped"), F.struct("event_ts", "upload_id", "embedding")).alias("uploads"),
+        F.count(F.lit(1)).alias("num_uploads"),
+        F.count_if("capped").alias("num_uploads_capped"),
     )
-    kept = ~repeated & ~capped
-    signal = F.struct("signal", (F.coalesce("total", F.lit(2**63 - 1)) / _MILLIONTHS).alias("value"))
-    return marked.groupBy("user_id").agg(
-        _listed(is_touch & kept, touch).alias("touches"),
-        _listed(is_upload & kept, F.struct("event_ts", "upload_id", "embedding")).alias("uploads"),
-        _listed(F.col("first") & (F.col("phase") == 1), signal).alias("outcome_proxies"),
-        _listed(F.col("first") & (F.col("phase") == 0), signal).alias("intent_proxies"),
-        F.count_if(F.col("phase").isNotNull()).alias("num_signals"),
-        F.count_if(is_touch).alias("num_exposures"),
-        F.count_if(is_touch & repeated).alias("num_repeated"),
-        F.count_if(is_touch & ~repeated & capped).alias("num_exposures_capped"),
-        F.count_if(is_upload).alias("num_uploads"),
-        F.count_if(is_upload & capped).alias("num_uploads_capped"),
+
+
+def _with_touches(joined: DataFrame, function: Callable[..., Iterable[pa.RecordBatch]]) -> DataFrame:
+    """Users with `touches` and COUNTS in place of the lists. Cost: one pass through Python, a batch at a time."""
+    none = F.array().cast(T._parse_datatype_string(tables.JOURNEYS.type_of("uploads")))
+    filled = joined.withColumn("uploads", F.coalesce("uploads", none)).na.fill(
+        0, ["num_signals", "num_uploads", "num_uploads_capped"]
     )
+    lists = {*TOUCH, *of_users.ITEM}
+    kept = [field for field in filled.schema if field.name not in lists]
+    counts = [T.StructField(name, T.LongType()) for name in of_users.COUNTS]
+    touches = T.StructField("touches", T._parse_datatype_string(tables.JOURNEYS.type_of("touches")))
+    schema = T.StructType([*kept, *counts, touches])
+    return filled.mapInArrow(partial(function, names=schema.names), schema)
 
 
 def _listed(condition: Column, value: Column) -> Column:
@@ -141,7 +174,7 @@ def _listed(condition: Column, value: Column) -> Column:
 
 
 def _totals(no_journey: Column) -> list[Column]:
-    """Sums over users of what _per_user counted."""
+    """Sums over users of their counts."""
 
     def total(name: str, count: str, condition: Column | None = None) -> Column:
         counted = F.col(count) if condition is None else F.when(condition, F.col(count))
@@ -152,6 +185,6 @@ def _totals(no_journey: Column) -> list[Column]:
         *[total(source, f"num_{source}") for source in sources],
         *[total(f"{source}_without_journey", f"num_{source}", no_journey) for source in sources],
         total("exposures_repeated", "num_repeated"),
-        total("exposures_capped", "num_exposures_capped"),
+        total("exposures_capped", "num_capped"),
         total("uploads_capped", "num_uploads_capped", ~no_journey),
     ]

@@ -1,4 +1,8 @@
-"""Ingest: every input row validated, counted, and either accepted, refused with a reason, or outside the night."""
+"""Ingest: every input row validated, counted, and either accepted, refused with a reason, or outside the night.
+
+Exposures and signals come as days by user (days.py), whose rows were validated when the day was written; what is left
+for a night is to say which lie in its windows, and which name an item or a user that its snapshots do not know.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,13 @@ from pyspark.sql import functions as F
 
 from almmta_spark import tables
 from almmta_spark.config import Config
-from almmta_spark.logs import clusters, events, rules
+from almmta_spark.logs import clusters, days, events, rules
 from almmta_spark.logs.accounting import Account, account, refuse_too_many_rejections
+from almmta_spark.logs.days import Counted
 from almmta_spark.logs.keyed import Keyed
 from almmta_spark.logs.summary import IngestSummary
 from almmta_spark.logs.windows import Windows
 from almmta_spark.tables import EXPOSURES, ITEMS, SIGNALS, UPLOADS, USERS, WITHHOLDINGS
-
-MAX_SIGNAL_NAMES = 1000
-"""More distinct signal names than this are ids in the wrong column, not signals."""
 
 Counts = Mapping[str, Sequence[Row]]
 """By table: rows of status, detail, count and, for tables with a key, repeated and conflicting."""
@@ -27,10 +29,13 @@ Counts = Mapping[str, Sequence[Row]]
 
 @dataclass(frozen=True)
 class Logs:
-    """The input tables of a night, as spark_tables.read and read_snapshot give them (event tables with a column ds)."""
+    """The input of a night: days by user, the other tables as spark_tables.read and read_snapshot give them (those of
+    events with a column ds)."""
 
-    exposures: DataFrame
-    signals: DataFrame
+    days: DataFrame
+    """`event_days` of the days that the windows of exposures and signals overlap."""
+    counted: Sequence[Counted]
+    """Input rows behind them."""
     uploads: DataFrame
     items: DataFrame
     users: DataFrame
@@ -41,7 +46,8 @@ class Logs:
 class Ingested:
     """Lazy tables and the facts behind them."""
 
-    events: DataFrame
+    uploads: DataFrame
+    """`accepted_uploads`."""
     item_clusters: DataFrame
     rejected_rows: DataFrame
     summary: IngestSummary
@@ -51,9 +57,9 @@ def ingest(logs: Logs, ds: str, conf: Config) -> Ingested:
     """Validates the night's logs; writes nothing. ValueError where the input is unusable, before anything is published.
 
     Cost: one scan of items, users and uploads for their list lengths, two of the tables with a key and a shuffle of
-    their keys (24 bytes a row), one of exposures and signals to count; the frames returned are lazy scans more. Items
-    and users up to ingest.broadcast_rows are broadcast to look exposures up in, more are joined by a shuffle. On the
-    driver: counts, and the bounded sample of clusters.assign where clusters are not given.
+    their keys (24 bytes a row), one of the touches' ids in days; the frames returned are lazy scans more. Items and
+    users up to ingest.broadcast_rows are broadcast to look touches up in, more are joined by a shuffle. On the driver:
+    counts, and the bounded sample of clusters.assign where clusters are not given.
     """
     embedding_length, covariate_length = list_lengths(logs)
     keyed = _keyed(logs, ds, conf, embedding_length, covariate_length)
@@ -66,12 +72,15 @@ def ingest(logs: Logs, ds: str, conf: Config) -> Ingested:
     item_clusters = clusters.assign(valid[ITEMS.name], how, conf.propensity.num_clusters, conf.seed)
     known = events.Known(item_clusters, valid[USERS.name], *_small(accounts, conf.ingest.broadcast_rows))
     looked_up = _look_up(logs, ds, conf, known, valid)
-    counts = _count_events(looked_up)
-    accounts.update(_event_accounts(counts, accounts))
+    counts = _collected(events.union([_counted(df, name) for name, df in looked_up.items()]))
+    windows = Windows.of(ds, conf.journeys)
+    accounts[EXPOSURES.name] = _exposures_account(logs.counted, windows, counts[EXPOSURES.name])
+    accounts[SIGNALS.name], signal_rows = _signals_account(logs.counted, windows, conf)
+    if WITHHOLDINGS.name in keyed:
+        accounts[WITHHOLDINGS.name] = _withholdings_account(accounts[WITHHOLDINGS.name], counts[WITHHOLDINGS.name])
     refuse_too_many_rejections(accounts, conf.ingest.max_rejected_rate)
     _refuse_empty_day(accounts[EXPOSURES.name], ds, conf)
 
-    signal_rows = {str(row["detail"]): int(row["count"]) for row in counts[SIGNALS.name] if row["status"] == rules.USED}
     summary = IngestSummary(
         accounts={name: a.check(name) for name, a in sorted(accounts.items())},
         embedding_length=embedding_length,
@@ -79,9 +88,10 @@ def ingest(logs: Logs, ds: str, conf: Config) -> Ingested:
         clusters=how,
         signal_rows=dict(sorted(signal_rows.items())),
         unknown_signals=tuple(sorted(set(signal_rows) - set(conf.signals))),
+        broadcast_items=known.broadcast_items,
     )
-    accepted = events.as_events(looked_up[EXPOSURES.name], looked_up[SIGNALS.name], valid[UPLOADS.name])
-    return Ingested(accepted, item_clusters, _rejected(keyed, looked_up, accounts), summary)
+    refused = _rejected(logs, keyed, looked_up, accounts)
+    return Ingested(valid[UPLOADS.name], item_clusters, refused, summary)
 
 
 def accepted_users(users: DataFrame, summary: IngestSummary) -> DataFrame:
@@ -132,32 +142,19 @@ def _keyed(logs: Logs, ds: str, conf: Config, embedding_length: int, covariate_l
 def _look_up(
     logs: Logs, ds: str, conf: Config, known: events.Known, valid: Mapping[str, DataFrame]
 ) -> dict[str, DataFrame]:
-    """Rows of the tables without a snapshot of their own, each with its final status."""
-    windows = Windows.of(ds, conf.journeys)
-    exposures = logs.exposures.withColumn("status", rules.exposure_status(windows))
-    found = {
-        EXPOSURES.name: known.look_up(exposures),
-        SIGNALS.name: logs.signals.withColumn("status", rules.signal_status(windows, conf.signals)),
-    }
+    """Rows that name an item and a user, each with its final status and how many copies there are of it."""
+    touches = days.touches(logs.days, Windows.of(ds, conf.journeys))
+    found = {EXPOSURES.name: known.look_up(touches.withColumn("status", F.lit(rules.USED)))}
     if WITHHOLDINGS.name in valid:
-        found[WITHHOLDINGS.name] = known.look_up(valid[WITHHOLDINGS.name].withColumn("status", F.lit(rules.USED)))
+        decided = valid[WITHHOLDINGS.name].withColumns({"status": F.lit(rules.USED), "copies": F.lit(1)})
+        found[WITHHOLDINGS.name] = known.look_up(decided)
     return found
 
 
-def _count_events(looked_up: Mapping[str, DataFrame]) -> Counts:
-    """Counts, accepted signals by name. ValueError: names without end."""
-    used = F.col("status") == rules.USED
-    details = {SIGNALS.name: F.when(used, F.col("signal"))}
-    frames = [events.counted(df, name, details.get(name)) for name, df in looked_up.items()]
-    rows = events.union(frames).orderBy(F.col("detail").asc_nulls_first()).limit(2 * MAX_SIGNAL_NAMES)
-    counts = _collected(rows)
-    names = {row["detail"] for row in counts[SIGNALS.name]} - {None}
-    if len(names) > MAX_SIGNAL_NAMES:
-        raise ValueError(
-            f"signals.signal must have at most {MAX_SIGNAL_NAMES} distinct names, has more ({sorted(names)[0]!r}, "
-            f"{sorted(names)[1]!r}, ...): write the kind of act there, not an id"
-        )
-    return counts
+def _counted(rows: DataFrame, source: str) -> DataFrame:
+    """source, status, count. Cost: one aggregation; three groups."""
+    groups = rows.groupBy("status").agg(F.sum("copies").alias("count"))
+    return groups.select(F.lit(source).alias("source"), "status", "count")
 
 
 def _collected(rows: DataFrame) -> Counts:
@@ -178,15 +175,53 @@ def _account(counts: Sequence[Row]) -> Account:
     return account(statuses, repeated, conflicting)
 
 
-def _event_accounts(counts: Counts, keyed: Mapping[str, Account]) -> dict[str, Account]:
-    """Accounts of exposures and signals; that of withholdings with what the look-up refused."""
-    found = {name: _account(counts[name]) for name in (EXPOSURES.name, SIGNALS.name)}
-    if WITHHOLDINGS.name in keyed:
-        before, after = keyed[WITHHOLDINGS.name], _account(counts[WITHHOLDINGS.name])
-        assert after.rows_in == before.used, "withholdings changed between two looks"
-        rejected = {**before.rejected, **after.rejected}
-        found[WITHHOLDINGS.name] = replace(before, used=after.used, rejected=rejected)
-    return found
+def _exposures_account(counted: Sequence[Counted], windows: Windows, looked_up: Sequence[Row]) -> Account:
+    """Touches beyond a day's MOST_TOUCHPOINTS are capped, whatever they name."""
+    own = [c for c in counted if c.source == EXPOSURES.name]
+    inside = [c for c in own if c.reason is None and windows.has_lookback(c.part)]
+    found = _account(looked_up)
+    assert found.rows_in == sum(c.kept for c in inside), f"exposures: {found.rows_in} looked up of {inside}"
+    return replace(
+        found,
+        rows_in=sum(c.rows for c in own),
+        rejected={**_refused(own), **found.rejected},
+        outside_window=sum(c.rows for c in own if c.reason is None and not windows.has_lookback(c.part)),
+        capped=sum(c.rows - c.kept for c in inside),
+    )
+
+
+def _signals_account(counted: Sequence[Counted], windows: Windows, conf: Config) -> tuple[Account, dict[str, int]]:
+    """The account, and accepted rows by name: those that a window of one of their name's roles holds."""
+    own = [c for c in counted if c.source == SIGNALS.name]
+    used: dict[str, int] = defaultdict(int)
+    for c in own:
+        roles = rules.roles(conf.signals, c.signal)
+        if c.reason is None and (
+            (windows.has_lookback(c.part) and "outcome_proxy" in roles)
+            or (windows.has_pre(c.part) and "intent_proxy" in roles)
+        ):
+            used[str(c.signal)] += c.rows
+    refused, rows_in = _refused(own), sum(c.rows for c in own)
+    inside = sum(used.values())
+    outside = rows_in - inside - sum(refused.values())
+    days.refuse_names_without_end(set(used))
+    return Account(rows_in, inside, refused, outside_window=outside), dict(used)
+
+
+def _refused(counted: Sequence[Counted]) -> dict[str, int]:
+    """Rows by the rule of their own that they break."""
+    reasons: dict[str, int] = defaultdict(int)
+    for c in counted:
+        if c.reason is not None:
+            reasons[c.reason] += c.rows
+    return dict(reasons)
+
+
+def _withholdings_account(before: Account, looked_up: Sequence[Row]) -> Account:
+    """With what the look-up refused."""
+    after = _account(looked_up)
+    assert after.rows_in == before.used, "withholdings changed between two looks"
+    return replace(before, used=after.used, rejected={**before.rejected, **after.rejected})
 
 
 def _has_repeats(counts: Account) -> bool:
@@ -221,19 +256,19 @@ def _refuse_empty_day(exposures: Account, ds: str, conf: Config) -> None:
 
 
 def _rejected(
-    keyed: Mapping[str, Keyed], looked_up: Mapping[str, DataFrame], accounts: Mapping[str, Account]
+    logs: Logs, keyed: Mapping[str, Keyed], looked_up: Mapping[str, DataFrame], accounts: Mapping[str, Account]
 ) -> DataFrame:
     """rejected_rows of all tables; tables without rejections are not scanned again."""
-    frames = []
+    frames = [days.refused(logs.days)] if any(c.reason for c in logs.counted) else []
     for name, counts in sorted(accounts.items()):
         if not counts.rejected:
             continue
         table = tables.BY_NAME[name]
         if name in keyed:
             frames.append(events.rejected(keyed[name].rows, table))
-        if name in looked_up:
-            frames.append(events.rejected(looked_up[name], table))
+        if name in looked_up and set(counts.rejected) & set(events.UNKNOWN):
+            rows = looked_up[name].where(F.col("status") != rules.USED)
+            frames.append(events.rejected(rows.withColumn("copy", days.times(F.col("copies"))), table))
         if counts.rejected.get(events.CONFLICTING):
             frames.append(events.rejected_conflicts(keyed[name].conflicts(), table))
-    some = next(iter(looked_up.values()))
-    return events.union(frames) if frames else events.no_rejections(some)
+    return events.union(frames) if frames else events.no_rejections(logs.days)

@@ -27,17 +27,15 @@ def first_broken(rules: Collection[Rule], otherwise: Column) -> Column:
     return reduce(lambda rest, rule: F.when(rule[1], F.lit(rule[0])).otherwise(rest), reversed(list(rules)), otherwise)
 
 
-def exposure_status(windows: Windows) -> Column:
+def exposure_rules() -> list[Rule]:
     """Of a row of exposures, before its item and user are looked up."""
-    return first_broken(
-        [_null("user_id"), _null("item_id"), *_times()], _inside(windows.in_lookback(F.col("event_ts")))
-    )
+    return [_null("user_id"), _null("item_id"), *_times()]
 
 
-def signal_status(windows: Windows, signals: Mapping[str, SignalConfig]) -> Column:
-    """Of a row of signals: inside where one of the name's roles has a window that holds it."""
+def signal_rules() -> list[Rule]:
+    """Of a row of signals."""
     value = F.col("value")
-    rules = [
+    return [
         _null("user_id"),
         ("null_signal", F.col("signal").isNull() | (F.trim("signal") == "")),
         *_times(),
@@ -46,9 +44,6 @@ def signal_status(windows: Windows, signals: Mapping[str, SignalConfig]) -> Colu
         ("negative_value", value < 0),
         ("value_too_large", value > MAX_VALUE),
     ]
-    as_proxy = windows.in_lookback(F.col("event_ts")) & has_role(signals, "outcome_proxy")
-    as_intent = windows.in_pre(F.col("event_ts")) & has_role(signals, "intent_proxy")
-    return first_broken(rules, _inside(as_proxy | as_intent))
 
 
 def upload_status(windows: Windows, embedding_length: int, max_norm: float) -> Column:
@@ -81,6 +76,11 @@ def withholding_status(windows: Windows) -> Column:
         ("p_withheld_not_in_0_1", p.isNotNull() & ~(_is_finite(p) & (p > 0) & (p < 1))),
     ]
     return first_broken(rules, _inside(windows.in_lookback(F.col("event_ts"))))
+
+
+def roles(signals: Mapping[str, SignalConfig], name: str | None) -> tuple[str, ...]:
+    """Roles of a signal's name. One that conf does not know is an outcome_proxy."""
+    return signals[name].roles if name is not None and name in signals else ("outcome_proxy",)
 
 
 def has_role(signals: Mapping[str, SignalConfig], role: str) -> Column:

@@ -1,10 +1,10 @@
-"""Small facts of a night that later stages need; kept in the meta of `events`."""
+"""Small facts of a night that later stages need; kept in the meta of `accepted_uploads`."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from almmta_spark.logs.accounting import Account
@@ -25,6 +25,10 @@ class IngestSummary:
     """Accepted rows of each signal name."""
     unknown_signals: tuple[str, ...]
     """Names that conf does not know: taken as outcome proxies."""
+    broadcast_items: bool = True
+    """Whether items are few enough to broadcast (ingest.broadcast_rows)."""
+    event_days: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Fingerprint of the version of each day, by source and day."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""

@@ -12,6 +12,7 @@ from almmta_spark import tables
 from almmta_spark.config import JourneysConfig
 
 _MICROS_PER_HOUR = 3_600_000_000
+_DAY = 24 * _MICROS_PER_HOUR
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,20 @@ class Windows:
             outcome_end=index + _micros(conf.outcome_window_hours),
         )
 
+    @property
+    def cuts(self) -> list[int]:
+        """Times of day, in microseconds, at which a night's windows of exposures and signals begin, midnight first: the
+        same for every night. Each window holds the part of a day between two of them whole or not at all."""
+        return sorted({0, self.lookback_start % _DAY, self.pre_start % _DAY})
+
+    def part_ts(self, event_ts: Column) -> Column:
+        """Start of the part of the day that an event lies in."""
+        micros = F.unix_micros(event_ts)
+        within = F.pmod(micros, F.lit(_DAY))
+        starts = [F.when(within >= cut, F.lit(cut)).otherwise(F.lit(0)) for cut in self.cuts]
+        start = F.greatest(*starts) if len(starts) > 1 else F.lit(0)
+        return F.timestamp_micros(micros - within + start)
+
     def in_lookback(self, event_ts: Column) -> Column:
         """[index_ts - lookback_hours, index_ts): touchpoints and outcome proxies."""
         return _between(event_ts, self.lookback_start, self.index)
@@ -47,6 +62,14 @@ class Windows:
     def in_outcome(self, event_ts: Column) -> Column:
         """[index_ts, index_ts + outcome_window_hours): uploads."""
         return _between(event_ts, self.index, self.outcome_end)
+
+    def has_lookback(self, part: int | None) -> bool:
+        """Whether the lookback window holds the part of a day that starts there."""
+        return part is not None and self.lookback_start <= part < self.index
+
+    def has_pre(self, part: int | None) -> bool:
+        """The same of the window before it."""
+        return part is not None and self.pre_start <= part < self.lookback_start
 
     def age_hours(self, event_ts: Column) -> Column:
         """Hours from an event to index_ts, as float; > 0 in the lookback window."""

@@ -24,22 +24,21 @@ STAGES: dict[str, runner.Stage] = {
 }
 _INPUTS = {
     "ingest": [],
-    "build_journeys": [tables.EVENTS],
+    "build_journeys": [],
     "fit_propensity": [tables.JOURNEYS],
     "build_pairs": [tables.JOURNEYS],
     "build_examples": [tables.JOURNEYS, tables.PROPENSITIES],
 }
-"""Tables of the night that a stage reads, ingest beside the raw logs."""
+"""Tables of the night that a stage reads; those that read what becomes of the raw logs have these."""
 _KEYS = {"build_journeys": "user_id", "build_examples": "journey_id"}
 """By what a stage shuffles; the others need no shuffle of their input."""
 _OUTPUTS = {
-    "ingest": tables.EVENTS,
     "build_journeys": tables.JOURNEYS,
     "fit_propensity": tables.PROPENSITIES,
     "build_pairs": tables.MATCHED_PAIRS,
     "build_examples": tables.TRAINING_EXAMPLES,
 }
-_MAIN_INPUT = {"build_journeys": "events", "fit_propensity": "journeys", "build_pairs": "journeys"}
+_MAIN_INPUT = {"fit_propensity": "journeys", "build_pairs": "journeys"}
 
 
 def write_logs(work: str, name: str, size: int) -> Record:
@@ -103,11 +102,16 @@ def _bare_of(spark: SparkSession, conf: Config, stage: str) -> float:
     inputs = [spark_tables.read(spark, conf, table, DS) for table in _INPUTS[stage]] or [_logs(spark, conf)]
     key = _KEYS.get(stage)
     shuffled = [df.repartition(key).sortWithinPartitions(key) if key else df for df in inputs]
-    made = spark_tables.read(spark, conf, _OUTPUTS[stage], DS)
+    made = spark_tables.read(spark, conf, _OUTPUTS[stage], DS) if stage in _OUTPUTS else _days(spark, conf)
     scanned = sum(seconds_of(partial(_consume, df)) for df in shuffled)
     read_back = seconds_of(lambda: _consume(made))
     written = seconds_of(lambda: made.write.mode("overwrite").parquet(_scratch(conf)))
     return scanned + max(0.0, written - read_back)
+
+
+def _days(spark: SparkSession, conf: Config) -> DataFrame:
+    """What ingest has made of exposures and signals."""
+    return ingest.days_as_ingested(runner.Night(spark, conf, DS, "bench"))
 
 
 def _logs(spark: SparkSession, conf: Config) -> DataFrame:
@@ -136,10 +140,10 @@ def _union(a: DataFrame, b: DataFrame) -> DataFrame:
 
 
 def _stage(manifest: Record, logs: int) -> Record:
-    """rows: of the stage's main input; for ingest the log rows, as for the bare operators."""
+    """rows: of the stage's main input; for ingest and journeys the log rows, as for the bare operators."""
     name = manifest["stage"]
     table = _MAIN_INPUT.get(name, "journeys")
-    rows = logs if name == "ingest" else manifest["inputs"][table]["rows"]
+    rows = logs if name in ("ingest", "build_journeys") else manifest["inputs"][table]["rows"]
     written = {output: facts["rows"] for output, facts in manifest["outputs"].items()}
     return _timed(name, manifest["seconds"], rows) | {"rows_out": written}
 

@@ -66,6 +66,7 @@ def settings(work: str, name: str, size: int) -> Config:
         "simulator.truth_share=0",
         "spark.spark.driver.memory=3g",
         'spark.spark.sql.shuffle.partitions="8"',
+        "ingest.user_buckets=8",
         f"spark.spark.local.dir={work}/spark",
     ]
     return config.load(ROOT / "conf" / "local.yaml", overrides)

@@ -465,7 +465,7 @@ def test_a_late_duplicate_reruns_what_reads_events_and_no_training_since_journey
     before = spark_tables.published(spark, copied, tables.JOURNEYS, DS)
     ran, why = run_again(spark, copied, BUT_PUBLISH[: BUT_PUBLISH.index("train")])
     assert ran == ["ingest", "build_journeys", "fit_propensity", "build_examples"]
-    assert why == {"train": "", "attribute": "changed: events of 2026-01-15"}
+    assert why == {"train": "", "attribute": "changed: accepted_uploads of 2026-01-15"}
     late = manifest.read(spark, copied, DS, "ingest")["notes"]["late"]
     assert late["exposures"] == 1 and not any(rows for name, rows in late.items() if name != "exposures")
     after = spark_tables.published(spark, copied, tables.JOURNEYS, DS)

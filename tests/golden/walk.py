@@ -14,9 +14,11 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from almmta_spark import config, runner, spark_tables, tables
+from almmta_spark import config, event_days, runner, spark_tables, tables
 from almmta_spark.config import Config
 from almmta_spark.example_spec import ExampleSpec
+from almmta_spark.logs.days import with_status
+from almmta_spark.logs.rules import USED
 
 USER = 153
 FOLDER = Path(__file__).parent
@@ -36,7 +38,9 @@ def steps(spark: SparkSession, conf: Config, ds: str, user: int = USER) -> dict[
     raw = list(_raw(spark, conf, ds, user))
     return {
         "1_raw.txt": _text("what the platform logged", ["table", "ds", "event_ts", "what"], raw),
-        "2_events.txt": _text("events: accepted by ingest", ["source", "event_ts", "what"], list(_events(read))),
+        "2_events.txt": _text(
+            "events: accepted by ingest", ["source", "event_ts", "what"], list(_events(spark, conf, ds, user))
+        ),
         "3_journey.txt": _journey(read),
         "4_propensities.txt": _propensities(read),
         "5_matched_pairs.txt": _pairs(read),
@@ -59,15 +63,26 @@ def _raw(spark: SparkSession, conf: Config, ds: str, user: int) -> Iterator[list
             yield [table.name, day, _time(row["event_ts"]), what.format(**row.asDict())]
 
 
-def _events(read: Read) -> Iterator[list[str]]:
-    rows = read(tables.EVENTS).collect()
-    for row in sorted(rows, key=lambda r: (r["source"], r["event_ts"], str(r))):
-        what = {
-            "exposures": f"touch {row['touch_id']}: item {row['item_id']} of cluster {row['cluster']}",
-            "signals": f"{row['signal']} {_number(row['value'])}",
-            "uploads": f"upload {row['upload_id']}",
-        }[row["source"]]
-        yield [row["source"], _time(row["event_ts"]), what]
+def _events(spark: SparkSession, conf: Config, ds: str, user: int) -> Iterator[list[str]]:
+    """Touches as event_days has them; signals that ingest's rules accept, of which it has the sums; uploads."""
+    found = spark_tables.meta(spark, conf, tables.ACCEPTED_UPLOADS, ds)["event_days"]
+    versions = [event_days.find(spark, conf, tables.EXPOSURES, day) for day in found[tables.EXPOSURES.name]]
+    days = event_days.read(spark, conf, [v for v in versions if v]).where(
+        (F.col("user_id") == user) & F.isnull("reason")
+    )
+    items = spark_tables.read(spark, conf, tables.ITEM_CLUSTERS, ds).select("item_id", "cluster")
+    of_user = days.select(F.inline(F.arrays_zip("touch_ts", "touch_id", "item_id"))).join(items, "item_id").collect()
+    for row in sorted(of_user, key=lambda r: (r["touch_ts"], r["touch_id"])):
+        what = f"touch {row['touch_id']}: item {row['item_id']} of cluster {row['cluster']}"
+        yield ["exposures", _time(row["touch_ts"]), what]
+    for day in found[tables.SIGNALS.name]:
+        raw = spark_tables.read_day(spark, conf, tables.SIGNALS, day).where(F.col("user_id") == user)
+        accepted = with_status(raw, tables.SIGNALS).where(F.col("status") == USED)
+        for row in accepted.orderBy("event_ts").collect():
+            yield ["signals", _time(row["event_ts"]), f"{row['signal']} {_number(row['value'])}"]
+    uploads = spark_tables.read(spark, conf, tables.ACCEPTED_UPLOADS, ds).where(F.col("user_id") == user)
+    for row in uploads.orderBy("event_ts").collect():
+        yield ["uploads", _time(row["event_ts"]), f"upload {row['upload_id']}"]
 
 
 def _journey(read: Read) -> str:

@@ -90,11 +90,11 @@ def ingest(night):
     night.has_input(tables.WITHHOLDINGS, night.ds)
     files = sum(1 for _ in exposures(night.place.conf, "2026-01-14").iterdir())
     night.note(rows={"exposures": min(files, 10)})
-    written(night, tables.EVENTS, f"{min(files, 10)} {night.conf.ingest.max_rejected_rate}")
+    written(night, tables.ACCEPTED_UPLOADS, f"{min(files, 10)} {night.conf.ingest.max_rejected_rate}")
 
 
 def build_journeys(night):
-    events = night.published(tables.EVENTS)
+    events = night.published(tables.ACCEPTED_UPLOADS)
     written(night, tables.JOURNEYS, events.checksum.split()[0], cap=night.conf.journeys.max_touchpoints)
 
 
@@ -195,7 +195,7 @@ def test_the_plan_says_what_will_be_done_and_why(conf):
     (exposures(conf, "2026-01-14") / "late.parquet").write_text("rows")
     assert said(conf) == [
         "runs, changed: exposures of 2026-01-14",
-        "runs if it finds other rows in events of 2026-01-15",
+        "runs if it finds other rows in accepted_uploads of 2026-01-15",
         "runs if it finds other rows in journeys of 2026-01-15",
         "runs if it finds other rows in the notes of ingest",
     ]
@@ -206,7 +206,7 @@ def test_the_plan_says_what_will_be_done_and_why(conf):
 
 def test_the_plan_of_several_nights_follows_one_into_the_next(conf):
     def of_both(night):
-        rows = [found.checksum for day in (DS, NEXT) if (found := night.published(tables.EVENTS, day))]
+        rows = [found.checksum for day in (DS, NEXT) if (found := night.published(tables.ACCEPTED_UPLOADS, day))]
         written(night, tables.JOURNEYS, " ".join(rows))
 
     stages = {"ingest": ingest, "build_journeys": of_both}
@@ -214,7 +214,7 @@ def test_the_plan_of_several_nights_follows_one_into_the_next(conf):
         run(conf, ds, stages)
     (exposures(conf, "2026-01-14") / "late.parquet").write_text("rows")
     found = {(ds, stage): what for ds, stage, what in plan(None, conf, [DS, NEXT], list(stages))}
-    assert found[NEXT, "build_journeys"].startswith("runs if it finds other rows in events of 2026-01-15")
+    assert found[NEXT, "build_journeys"].startswith("runs if it finds other rows in accepted_uploads of 2026-01-15")
 
 
 def test_a_night_is_late_where_its_input_has_changed_and_only_there(conf, monkeypatch):
@@ -239,7 +239,7 @@ def test_looks_of_what_is_not_there_find_nothing_and_no_two_kinds_are_confused(c
         "night journeys 2026-01-15",
         "model 2026-01-15 latent",
         "notes 2026-01-15 train",
-        "version events x y",
+        "version accepted_uploads x y",
     ):
         assert place.find(look) == manifest.NOTHING
     assert place.find("days uploads 2026-01-15") != place.find("days exposures 2026-01-15")

@@ -23,7 +23,7 @@ from jobs import rollback
 
 DS = "2026-01-15"
 LEASE = 100.0
-TABLES = (tables.EVENTS.name, tables.JOURNEYS.name, tables.ATTRIBUTION.name)
+TABLES = (tables.ACCEPTED_UPLOADS.name, tables.JOURNEYS.name, tables.ATTRIBUTION.name)
 
 
 class Clock:
@@ -85,50 +85,50 @@ def publish(conf, clock, **versions):
 
 
 def test_all_tables_of_a_draft_become_visible_at_once_and_others_stay(conf, clock):
-    publish(conf, clock, events="e1", journeys="j1")
+    publish(conf, clock, accepted_uploads="e1", journeys="j1")
     claim = claimed(conf, clock)
     write(claim, journeys="j2")
     write(claim, attribution="a2")
-    assert night_log.versions(None, conf, DS) == {"events": "e1", "journeys": "j1"}
+    assert night_log.versions(None, conf, DS) == {"accepted_uploads": "e1", "journeys": "j1"}
     claim.publish()
-    assert night_log.versions(None, conf, DS) == {"events": "e1", "journeys": "j2", "attribution": "a2"}
+    assert night_log.versions(None, conf, DS) == {"accepted_uploads": "e1", "journeys": "j2", "attribution": "a2"}
 
 
 def test_what_is_published_already_is_no_new_edition(conf, clock):
-    publish(conf, clock, events="e1")
+    publish(conf, clock, accepted_uploads="e1")
     claim = claimed(conf, clock)
-    claim.draft["events"] = "e1"
+    claim.draft["accepted_uploads"] = "e1"
     assert claim.publish().number == 2 and not night_log.latest(None, conf, DS).kept
 
 
 def test_leftovers_go_and_what_a_slow_reader_may_be_on_stays(conf, clock):
-    publish(conf, clock, events="e1")
+    publish(conf, clock, accepted_uploads="e1")
     died = claimed(conf, clock)
-    write(died, events="half", journeys="half")
+    write(died, accepted_uploads="half", journeys="half")
     clock.advance(LEASE + 1)
-    publish(conf, clock, events="e2")
-    assert on_disk(conf, "events") == ["e1", "e2"] and on_disk(conf, "journeys") == []
-    cards = Path(conf.warehouse, "events", f"ds={DS}").glob("*.json")
+    publish(conf, clock, accepted_uploads="e2")
+    assert on_disk(conf, "accepted_uploads") == ["e1", "e2"] and on_disk(conf, "journeys") == []
+    cards = Path(conf.warehouse, "accepted_uploads", f"ds={DS}").glob("*.json")
     assert sorted(p.name for p in cards) == ["version=e1.json", "version=e2.json"]
 
 
 def test_replaced_editions_stay_for_keep_nights_and_the_one_before_for_as_long_as_it_is(tmp_path, clock):
     conf = settings_of(tmp_path, keep_nights=2.0)
     for version in ("e1", "e2", "e3"):
-        publish(conf, clock, events=version)
-    assert on_disk(conf, "events") == ["e1", "e2", "e3"]
+        publish(conf, clock, accepted_uploads=version)
+    assert on_disk(conf, "accepted_uploads") == ["e1", "e2", "e3"]
     clock.advance(5 * 86400)
-    publish(conf, clock, events="e4")
-    assert on_disk(conf, "events") == ["e3", "e4"]
+    publish(conf, clock, accepted_uploads="e4")
+    assert on_disk(conf, "accepted_uploads") == ["e3", "e4"]
     clock.advance(5 * 86400)
     publish(conf, clock, journeys="j5")
-    assert on_disk(conf, "events") == ["e4"]
+    assert on_disk(conf, "accepted_uploads") == ["e4"]
 
 
 def test_only_the_newest_entries_stay(conf, clock):
     claim = claimed(conf, clock)
     for n in range(3 * night_log.ENTRIES_KEPT):
-        write(claim, events=f"e{n}")
+        write(claim, accepted_uploads=f"e{n}")
         claim.publish()
     assert len(list(Path(night_log.folder(conf, DS)).iterdir())) == night_log.ENTRIES_KEPT
 
@@ -140,7 +140,7 @@ def test_what_a_death_left_beside_the_entries_goes_with_them_and_other_files_are
     for name in (*others, ".00000001.json.0f3a"):
         (folder / name).write_text("")
     for n in range(night_log.ENTRIES_KEPT):
-        publish(conf, clock, events=f"e{n}")
+        publish(conf, clock, accepted_uploads=f"e{n}")
     assert {p.name for p in folder.iterdir() if not p.name.endswith(".json")} == others
 
 
@@ -148,7 +148,7 @@ def test_what_a_death_left_beside_the_entries_goes_with_them_and_other_files_are
     "text", ["", "[]", "{}", '{"number": 1, "owner": null, "until": "", "kept": [], "current": 3}']
 )
 def test_a_broken_entry_is_named_and_not_passed_over(conf, clock, text):
-    publish(conf, clock, events="e1")
+    publish(conf, clock, accepted_uploads="e1")
     (Path(night_log.folder(conf, DS)) / "00000099.json").write_text(text)
     with pytest.raises(ValueError, match=r"00000099\.json must be an entry of a night's log, it is not .*: restore it"):
         night_log.versions(None, conf, DS)
@@ -156,7 +156,7 @@ def test_a_broken_entry_is_named_and_not_passed_over(conf, clock, text):
 
 @pytest.mark.parametrize("version", ["../../other", "/etc", "a/b", ".", "", "a b"])
 def test_no_entry_leads_out_of_the_warehouse(conf, clock, version):
-    publish(conf, clock, events="e1")
+    publish(conf, clock, accepted_uploads="e1")
     newest = max(Path(night_log.folder(conf, DS)).iterdir())
     newest.with_name("00000099.json").write_text(newest.read_text().replace('"e1"', f'"{version}"'))
     with pytest.raises(ValueError, match=r"00000099\.json .*tables and versions must be letters, digits and _"):
@@ -180,7 +180,7 @@ def test_a_second_run_waits_for_the_first_where_it_is_told_to(tmp_path):
     def first():
         with Claim(None, conf, DS) as claim:
             started.set()
-            write(claim, events="e1")
+            write(claim, accepted_uploads="e1")
             time.sleep(1.5)  # longer than the lease: the thread renews it
             claim.publish()
             ended.append(time.monotonic())
@@ -190,7 +190,7 @@ def test_a_second_run_waits_for_the_first_where_it_is_told_to(tmp_path):
     thread.start()
     started.wait()
     with Claim(None, conf, DS):
-        assert ended and night_log.versions(None, conf, DS) == {"events": "e1"}
+        assert ended and night_log.versions(None, conf, DS) == {"accepted_uploads": "e1"}
     thread.join()
 
 
@@ -215,23 +215,23 @@ def test_an_expired_claim_is_taken_over_exactly_once(conf, clock):
 
 
 def test_a_writer_that_slept_through_its_lease_publishes_nothing(conf, clock):
-    publish(conf, clock, events="e1")
+    publish(conf, clock, accepted_uploads="e1")
     slept = claimed(conf, clock)
-    write(slept, events="slept")
+    write(slept, accepted_uploads="slept")
     clock.advance(LEASE + 1)
-    publish(conf, clock, events="e2")
+    publish(conf, clock, accepted_uploads="e2")
     for step in (slept.renew, slept.publish, slept.release):
         with pytest.raises(ClaimLost, match="taken over"):
             step()
-    assert night_log.versions(None, conf, DS) == {"events": "e2"}
+    assert night_log.versions(None, conf, DS) == {"accepted_uploads": "e2"}
 
 
 def test_nor_does_one_whose_next_number_has_been_cleared_away_since(conf, clock):
     slept = claimed(conf, clock)
-    write(slept, events="slept")
+    write(slept, accepted_uploads="slept")
     clock.advance(LEASE + 1)
     for n in range(night_log.ENTRIES_KEPT):
-        publish(conf, clock, events=f"e{n}")
+        publish(conf, clock, accepted_uploads=f"e{n}")
     assert not Path(night_log.folder(conf, DS), "00000002.json").exists()
     before = night_log.latest(None, conf, DS)
     with pytest.raises(ClaimLost):
@@ -241,7 +241,7 @@ def test_nor_does_one_whose_next_number_has_been_cleared_away_since(conf, clock)
 
 def test_what_the_next_owner_writes_stays_when_the_last_one_sleeps_while_it_clears_away(conf, clock, monkeypatch):
     for version in ("e1", "e2"):
-        publish(conf, clock, events=version)
+        publish(conf, clock, accepted_uploads=version)
     conf = settings_of(conf.warehouse, keep_nights=0.0)
     slept, delete, next_owner = claimed(conf, clock), storage.delete, []
 
@@ -249,14 +249,16 @@ def test_what_the_next_owner_writes_stays_when_the_last_one_sleeps_while_it_clea
         if not next_owner:
             clock.advance(LEASE + 1)
             next_owner.append(claimed(conf, clock))
-            write(next_owner[0], events="e4", journeys="j4")
+            write(next_owner[0], accepted_uploads="e4", journeys="j4")
         delete(spark, url)
 
-    write(slept, events="e3")
+    write(slept, accepted_uploads="e3")
     monkeypatch.setattr(storage, "delete", sleeps)
     slept.publish()
-    assert next_owner and on_disk(conf, "events") == ["e2", "e3", "e4"] and on_disk(conf, "journeys") == ["j4"]
-    assert next_owner[0].publish().tables == {"events": "e4", "journeys": "j4"}
+    assert (
+        next_owner and on_disk(conf, "accepted_uploads") == ["e2", "e3", "e4"] and on_disk(conf, "journeys") == ["j4"]
+    )
+    assert next_owner[0].publish().tables == {"accepted_uploads": "e4", "journeys": "j4"}
 
 
 def test_a_claim_of_a_process_that_was_killed_here_does_not_wait_for_its_lease(conf):
@@ -297,7 +299,7 @@ def test_a_claim_that_a_clock_set_back_would_make_last_for_long_has_expired(conf
 @pytest.fixture
 def three(conf, clock):
     for n in (1, 2, 3):
-        publish(conf, clock, events=f"e{n}", journeys=f"j{n}")
+        publish(conf, clock, accepted_uploads=f"e{n}", journeys=f"j{n}")
     return conf
 
 
@@ -310,18 +312,18 @@ def roll_back(conf, clock, *how):
 
 def test_a_night_goes_back_with_all_its_tables_again_and_again_and_forward_by_number(three, clock):
     newest = night_log.latest(None, three, DS).current.number
-    assert roll_back(three, clock) == {"events": "e2", "journeys": "j2"}
-    assert roll_back(three, clock) == {"events": "e1", "journeys": "j1"}
+    assert roll_back(three, clock) == {"accepted_uploads": "e2", "journeys": "j2"}
+    assert roll_back(three, clock) == {"accepted_uploads": "e1", "journeys": "j1"}
     with pytest.raises(ValueError, match=r"ds=2026-01-15: an earlier edition must be among those that are kept"):
         claimed(three, clock).roll_back()
-    assert on_disk(three, "events") == ["e1", "e2", "e3"]
+    assert on_disk(three, "accepted_uploads") == ["e1", "e2", "e3"]
     clock.advance(LEASE + 1)
-    assert roll_back(three, clock, "", newest) == {"events": "e3", "journeys": "j3"}
+    assert roll_back(three, clock, "", newest) == {"accepted_uploads": "e3", "journeys": "j3"}
 
 
 def test_one_table_goes_back_again_and_again_and_the_others_stay(three, clock):
-    assert roll_back(three, clock, "journeys") == {"events": "e3", "journeys": "j2"}
-    assert roll_back(three, clock, "journeys") == {"events": "e3", "journeys": "j1"}
+    assert roll_back(three, clock, "journeys") == {"accepted_uploads": "e3", "journeys": "j2"}
+    assert roll_back(three, clock, "journeys") == {"accepted_uploads": "e3", "journeys": "j1"}
     with pytest.raises(ValueError, match="an earlier edition with table journeys"):
         roll_back(three, clock, "journeys")
 
@@ -330,9 +332,9 @@ def test_the_job_goes_back_by_one_command_and_says_where_to(three, monkeypatch, 
     command = ["rollback", "--conf", "conf/test.yaml", "--ds", DS, "--set", f"warehouse={three.warehouse}"]
     monkeypatch.setattr(sys, "argv", command)
     rollback.main()
-    assert night_log.versions(None, three, DS) == {"events": "e2", "journeys": "j2"}
+    assert night_log.versions(None, three, DS) == {"accepted_uploads": "e2", "journeys": "j2"}
     said = capsys.readouterr().out.splitlines()
-    assert said[0].endswith("current") and "other events, journeys" in said[1]
+    assert said[0].endswith("current") and "other accepted_uploads, journeys" in said[1]
     monkeypatch.setattr(sys, "argv", [*command, "--to", "77"])
     with pytest.raises(SystemExit):
         rollback.main()

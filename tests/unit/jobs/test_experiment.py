@@ -35,7 +35,7 @@ def night(spark, tmp_path_factory):
     conf = replace(
         Config(),
         warehouse=str(tmp_path_factory.mktemp("experiment")),
-        ingest=IngestConfig(max_rejected_rate=1.0),
+        ingest=IngestConfig(max_rejected_rate=1.0, user_buckets=2),
         propensity=PropensityConfig(num_clusters=2),
     )
     for (table, day), rows in INPUTS.items():
@@ -47,7 +47,7 @@ def night(spark, tmp_path_factory):
     ingest.run(night)
     night.notes["cached"] = _cached(spark) - cached_before
     for table in evaluate.POOLED:
-        if table != tables.EVENTS:
+        if table != tables.ACCEPTED_UPLOADS:
             spark_tables.write(spark.createDataFrame([], table.ddl), conf, table, DS)
     return night
 
@@ -76,7 +76,7 @@ def test_an_experiment_of_nobody_who_is_known_corrects_nothing_and_says_what_it_
 
 
 def test_a_night_without_withholdings_costs_a_look_at_its_metadata(night, monkeypatch):
-    meta = dict(night.meta(tables.EVENTS))
+    meta = dict(night.meta(tables.ACCEPTED_UPLOADS))
     accounts = {name: account for name, account in meta["accounts"].items() if name != tables.WITHHOLDINGS.name}
     of_night = replace(night, spark=None, stage="attribute", inputs={}, notes={})
     monkeypatch.setattr(runner.Night, "meta", lambda *_: meta | {"accounts": accounts})

@@ -63,7 +63,7 @@ def test_training_examples_are_built_beside_a_night_that_was_killed(spark, conf)
     spark_tables.write(rows.withColumn("journey_id", F.col("journey_id") + 1), conf, tables.JOURNEYS, KILLED)
     spark_tables.write(propensities(spark, users, [5, 6], [0, 1]), conf, tables.PROPENSITIES, DS)
     spark_tables.write(items(spark, [(100, 5, None)]), conf, tables.ITEM_CLUSTERS, DS)
-    for table, meta in ((tables.MATCHED_PAIRS, None), (tables.EVENTS, {"embedding_length": 0})):
+    for table, meta in ((tables.MATCHED_PAIRS, None), (tables.ACCEPTED_UPLOADS, {"embedding_length": 0})):
         spark_tables.write(spark.createDataFrame([], table.ddl), conf, table, DS, meta)
     build_examples.run(runner.Night(spark, conf, DS, "build_examples"))
     assert spark_tables.published(spark, conf, tables.TRAINING_EXAMPLES, DS).rows == len(users)

@@ -1,17 +1,21 @@
-"""Journeys from hand-made events: windows, duplicates, caps, sums, and one shuffle by user."""
+"""Journeys from hand-made days: windows, duplicates, caps, sums, and no shuffle of what lies in buckets."""
 
 import re
 from dataclasses import replace
+from typing import NamedTuple
 
 import pytest
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from almmta_spark import tables
-from almmta_spark.config import JourneysConfig
+from almmta_spark import spark_tables, tables
+from almmta_spark.config import MOST_TOUCHPOINTS, JourneysConfig
 from almmta_spark.journeys.build import build_journeys
 from almmta_spark.logs.accounting import Account
+from almmta_spark.logs.days import by_user
 from almmta_spark.logs.ingest import accepted_users, ingest
 from almmta_spark.logs.summary import IngestSummary
+from almmta_spark.logs.windows import Windows
 from tests.hand_made import CONF, DS, after, before, frame, logs, on_its_day
 
 NIGHT = {
@@ -40,24 +44,34 @@ NIGHT = {
 }
 
 
+class Ingested(NamedTuple):
+    days: DataFrame
+    uploads: DataFrame
+    item_clusters: DataFrame
+    users: DataFrame
+
+
+def built(found, conf=CONF.journeys, **options):
+    return build_journeys(*found, DS, conf, CONF.signals, **options)
+
+
 @pytest.fixture(scope="module")
 def ingested(spark):
     night = logs(spark, **NIGHT)
     found = ingest(night, DS, CONF)
-    return found.events, accepted_users(night.users, found.summary), found.summary
+    return Ingested(night.days, found.uploads, found.item_clusters, accepted_users(night.users, found.summary)), found
 
 
 @pytest.fixture(scope="module")
 def journeys(ingested):
-    events, users, _ = ingested
-    found = build_journeys(events, users, DS, CONF.journeys)
+    found = built(ingested[0])
     return found, found.table.collect()
 
 
 @pytest.fixture(scope="module")
 def night(ingested, journeys):
     found, rows = journeys
-    return {r.user_id: r for r in rows}, found.accounts(ingested[2])
+    return {r.user_id: r for r in rows}, found.accounts(ingested[1].summary)
 
 
 def test_a_journey_holds_the_touches_of_the_window_oldest_first_and_once(night):
@@ -106,7 +120,7 @@ def test_every_input_row_is_accounted_for(night):
 
 
 def test_accounts_that_do_not_add_up_are_an_assertion(ingested, journeys):
-    summary = ingested[2]
+    summary = ingested[1].summary
     wrong = replace(summary.accounts["exposures"], rows_in=6, used=6)
     with pytest.raises(AssertionError, match="exposures"):
         journeys[0].accounts(replace(summary, accounts={**summary.accounts, "exposures": wrong}))
@@ -121,22 +135,18 @@ def test_a_hot_user_is_capped_to_the_newest_touches_and_the_oldest_uploads(spark
         F.timestamp_micros(micros).alias("ts"),
     )
     touches = hot.withColumn("touch_id", F.xxhash64("user_id", "item_id", "ts"))
-    uploads = frame(
-        spark,
-        tables.EVENTS,
-        [(1, "uploads", after(n), None, None, None, None, None, None, n, None) for n in range(6, 0, -1)],
-    )
-    values = {"source": F.lit("exposures"), "event_ts": F.col("ts"), "author_id": F.lit(1), "cluster": F.lit(1)}
-    known = {**{n: F.col(n) for n in ("user_id", "item_id", "touch_id")}, **values}
-    events = touches.select(*[known.get(c.name, F.lit(None)).cast(c.type).alias(c.name) for c in tables.EVENTS.columns])
+    exposures = hot.withColumnRenamed("ts", "event_ts").withColumn("status", F.lit("used"))
+    days = by_user(exposures, tables.EXPOSURES, Windows.of(DS, CONF.journeys), 2)
+    uploads = frame(spark, tables.UPLOADS, [(1, n, after(n), None) for n in range(6, 0, -1)])
+    items = frame(spark, tables.ITEM_CLUSTERS, [(n, 1, 1, None) for n in range(3)])
     users = frame(spark, tables.USERS, [(1, [0.5])])
-    journeys = build_journeys(events.unionByName(uploads), users, DS, JourneysConfig(max_touchpoints=4))
+    journeys = built(Ingested(days, uploads, items, users), JourneysConfig(max_touchpoints=4))
     (row,) = journeys.table.collect()
     newest = touches.orderBy(F.desc("ts"), F.desc("touch_id")).limit(4).collect()
     assert [t.touch_id for t in reversed(row.touches)] == [r.touch_id for r in newest]
     assert [u.upload_id for u in row.uploads] == [1, 2, 3, 4]
     books = {
-        "exposures": Account(100_000, 100_000),
+        "exposures": Account(100_000, MOST_TOUCHPOINTS, capped=100_000 - MOST_TOUCHPOINTS),
         "signals": Account(0, 0),
         "uploads": Account(6, 6),
         "users": Account(1, 1),
@@ -146,21 +156,35 @@ def test_a_hot_user_is_capped_to_the_newest_touches_and_the_oldest_uploads(spark
     assert (accounts["uploads"].used, accounts["uploads"].capped) == (4, 2)
 
 
-def test_the_result_does_not_depend_on_how_events_are_partitioned(ingested, journeys):
-    events, users, _ = ingested
-    other = build_journeys(events.orderBy(F.desc("event_ts")).coalesce(1), users, DS, CONF.journeys).table
-    assert sorted(other.collect()) == sorted(journeys[1])
+def test_the_result_does_not_depend_on_how_days_are_partitioned(ingested, journeys):
+    shuffled = ingested[0].days.orderBy(F.desc("num_rows"), F.desc("part_ts")).coalesce(1)
+    assert sorted(built(ingested[0]._replace(days=shuffled)).table.collect()) == sorted(journeys[1])
 
 
-def test_events_are_shuffled_once_by_user_and_never_again(spark):
-    events = frame(spark, tables.EVENTS, [(1, "exposures", before(1), 5, 10, 1, 1, None, None, None, None)])
-    users = frame(spark, tables.USERS, [(1, [0.5])])
+def test_items_too_many_to_broadcast_are_joined_with_the_same_result(ingested, journeys):
+    found = built(ingested[0], broadcast_items=False)
+    assert sorted(found.table.collect()) == sorted(journeys[1])
+    assert found.accounts(ingested[1].summary) == journeys[0].accounts(ingested[1].summary)
+
+
+def test_days_in_buckets_are_not_shuffled_again(spark, ingested, journeys, tmp_path):
+    """Users and the night's uploads come to them."""
+    conf = replace(CONF, warehouse=str(tmp_path))
+    parts = ingested[0].days.repartition(3, "user_id")
+    done = spark_tables.write_buckets(parts, conf, tables.EVENT_DAYS, DS, "v", 3, lambda back: {"n": back.count()})
+    days = spark_tables.read_buckets(spark, conf, tables.EVENT_DAYS, [done], 3)
     limit = spark.conf.get("spark.sql.autoBroadcastJoinThreshold")
     spark.conf.set("spark.sql.autoBroadcastJoinThreshold", "-1")
     try:
-        table = build_journeys(events, users, DS, CONF.journeys).table
+        table = built(ingested[0]._replace(days=days)).table
         plan = table._jdf.queryExecution().executedPlan().toString()
+        rows = table.collect()
     finally:
         spark.conf.set("spark.sql.autoBroadcastJoinThreshold", limit)
-    exchanges = re.findall(r"Exchange (\w+)\(([^,]*)", plan)
-    assert [(kind, key.split("#")[0]) for kind, key in exchanges] == [("hashpartitioning", "user_id")] * 2, plan
+    assert done.meta == {"n": done.rows} and sorted(rows) == sorted(journeys[1])
+    scan = plan.index("almmta_read_")
+    merging = plan[: plan.rindex("SortMergeJoin", 0, scan)]
+    above = [line for line in plan[len(merging) : scan].splitlines() if "Exchange" in line]
+    assert "Bucketed: true" in plan and not above, plan
+    exchanged = re.findall(r"Exchange hashpartitioning\(([^,]*)", plan)
+    assert {key.split("#")[0] for key in exchanged} <= {"user_id", "upload_id"}, plan

@@ -7,8 +7,10 @@ from datetime import timedelta
 import pytest
 
 from almmta_spark.config import IngestConfig
+from almmta_spark.logs import days
 from almmta_spark.logs.ingest import accepted_withholdings, ingest
 from almmta_spark.logs.summary import IngestSummary
+from almmta_spark.logs.windows import Windows
 from tests.hand_made import CONF, DAY_BEFORE, DS, INDEX_TS, after, before, logs, on_its_day
 
 LENIENT = replace(CONF, ingest=IngestConfig(max_rejected_rate=1.0))
@@ -124,9 +126,9 @@ def test_windows_are_half_open_and_the_rest_of_the_day_is_outside(spark):
         ],
     )
     ingested = ingest(night, DS, CONF)
-    kept = {(r.source, r.event_ts) for r in ingested.events.collect()}
-    local = {t.replace(tzinfo=None) for _, t in kept}
-    assert len(kept) == 3 and INDEX_TS.replace(tzinfo=None) in local
+    touches = days.touches(night.days, Windows.of(DS, CONF.journeys))
+    kept = sorted(r.event_ts for df in (touches, ingested.uploads) for r in df.collect())
+    assert kept == [t.replace(tzinfo=None) for t in (INDEX_TS - timedelta(hours=24), INDEX_TS - tick, INDEX_TS)]
     assert ingested.summary.accounts["exposures"].outside_window == 2
     assert ingested.summary.accounts["uploads"].outside_window == 2
 
@@ -135,12 +137,20 @@ def test_a_signal_counts_only_in_the_windows_of_its_roles(spark):
     rows = [(name, before(hours)) for name in ("camera", "search", "draft", "new") for hours in (2, 30, 50)]
     night = logs(spark, exposures=[TOUCH], signals=[on_its_day(1, name, ts, 1.0) for name, ts in rows])
     ingested = ingest(night, DS, CONF)
-    kept = {(r.signal, r.event_ts) for r in ingested.events.where("source = 'signals'").collect()}
-    expected = {("camera", 2), ("search", 30), ("draft", 2), ("draft", 30), ("new", 2)}
-    assert kept == {(name, before(hours).replace(tzinfo=None)) for name, hours in expected}
     assert ingested.summary.accounts["signals"].outside_window == 7
     assert ingested.summary.unknown_signals == ("new",)
     assert ingested.summary.signal_rows == {"camera": 1, "draft": 2, "new": 1, "search": 1}
+
+
+def test_a_signals_rows_are_those_of_the_right_windows(spark):
+    """1, 2 and 4 rows 2, 30 and 50 hours before the night: the count says which were taken."""
+    times = {2: 1, 30: 2, 50: 4}
+    rows = [
+        (name, before(h)) for name in ("camera", "search", "draft", "new") for h, n in times.items() for _ in range(n)
+    ]
+    ingested = ingest(logs(spark, exposures=[TOUCH], signals=[on_its_day(1, n, ts, 1.0) for n, ts in rows]), DS, CONF)
+    assert ingested.summary.signal_rows == {"camera": 1, "draft": 3, "new": 1, "search": 2}
+    assert ingested.summary.accounts["signals"].outside_window == 28 - 7
 
 
 def test_repeated_snapshot_rows_count_once_and_contradictory_ones_are_all_refused(spark):
@@ -166,8 +176,17 @@ def test_large_snapshots_are_joined_by_shuffle_with_the_same_result(spark):
     by_shuffle = replace(LENIENT, ingest=IngestConfig(max_rejected_rate=1.0, broadcast_rows=0))
     ingested = ingest(night, DS, by_shuffle)
     assert ingested.summary.accounts["exposures"].rejected == {"unknown_item": 1, "unknown_user": 1}
-    assert [(r.user_id, r.item_id, r.author_id, r.cluster) for r in ingested.events.collect()] == [(1, 10, 100, 1)]
-    assert "ResolvedHint" not in ingested.events._jdf.queryExecution().analyzed().toString()
+    assert ingested.summary.accounts["exposures"].used == 1
+    assert reasons(ingested) == {("exposures", "unknown_item"): 1, ("exposures", "unknown_user"): 1}
+    assert "ResolvedHint" not in ingested.rejected_rows._jdf.queryExecution().analyzed().toString()
+
+
+def test_a_refused_touch_counts_as_often_as_it_was_logged(spark):
+    night = logs(spark, exposures=[TOUCH, TOUCH, *[on_its_day(1, 999, before(3))] * 3])
+    ingested = ingest(night, DS, LENIENT)
+    account = ingested.summary.accounts["exposures"]
+    assert (account.rows_in, account.used, account.rejected) == (5, 2, {"unknown_item": 3})
+    assert reasons(ingested) == {("exposures", "unknown_item"): 3}
 
 
 def test_withholdings_are_checked_like_exposures_and_kept_with_their_cluster(spark):
@@ -212,15 +231,14 @@ def test_a_day_without_usable_exposures_is_refused(spark):
 
 
 def test_ids_in_the_place_of_signal_names_are_refused(spark, monkeypatch):
-    monkeypatch.setattr("almmta_spark.logs.ingest.MAX_SIGNAL_NAMES", 3)
-    night = logs(spark, exposures=[TOUCH], signals=[on_its_day(1, f"id{n}", before(1), 1.0) for n in range(5)])
+    monkeypatch.setattr("almmta_spark.logs.days.MAX_SIGNAL_NAMES", 3)
     with pytest.raises(ValueError, match=r"signals\.signal must have at most 3 distinct names"):
-        ingest(night, DS, CONF)
+        logs(spark, exposures=[TOUCH], signals=[on_its_day(1, f"id{n}", before(1), 1.0) for n in range(5)])
 
 
 def test_a_night_without_signals_uploads_or_embeddings_is_ingested(spark):
     ingested = ingest(logs(spark, exposures=[TOUCH]), DS, CONF)
-    assert [r.source for r in ingested.events.collect()] == ["exposures"]
+    assert ingested.summary.accounts["exposures"].used == 1 and ingested.uploads.count() == 0
     assert (ingested.summary.embedding_length, ingested.summary.covariate_length) == (0, 2)
     assert ingested.rejected_rows.count() == 0
     assert IngestSummary.from_dict(ingested.summary.to_dict()) == ingested.summary

@@ -1,0 +1,89 @@
+"""Days kept for all nights: which version is a day's, what replaces it, what is cleared away. A warehouse on disk."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from almmta_spark import event_days, manifest, spark_tables, tables
+from almmta_spark.config import Config, IngestConfig
+from almmta_spark.logs.days import Counted
+from tests.hand_made import DAY_BEFORE, DS, before, frame
+
+LATER = "2026-01-16"
+DAYS = {"exposures": [DAY_BEFORE], "signals": [DAY_BEFORE]}
+
+
+@pytest.fixture
+def conf(spark, tmp_path):
+    conf = replace(Config(), warehouse=str(tmp_path / "it's a warehouse"), ingest=IngestConfig(user_buckets=2))
+    log(spark, conf, tables.EXPOSURES, "a", [(1, 10, before(3)), (2, 10, before(4)), (None, 10, before(4))])
+    log(spark, conf, tables.SIGNALS, "a", [])
+    return conf
+
+
+def log(spark, conf, table, name, rows):
+    folder = Path(spark_tables.folder(conf, table, DAY_BEFORE))
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(frame(spark, table, rows).toArrow(), folder / f"{name}.parquet")
+
+
+def names(conf):
+    return sorted(
+        p.name for p in Path(spark_tables.folder(conf, tables.EVENT_DAYS, DAY_BEFORE)).iterdir() if p.is_dir()
+    )
+
+
+def test_a_day_is_written_by_the_first_night_that_needs_it_and_found_by_the_next(spark, conf):
+    first = event_days.written(spark, conf, DS, DAYS)
+    assert event_days.written(spark, conf, LATER, DAYS) == first
+    assert [event_days.is_of(v, DS) for v in first] == [True, True] and not event_days.is_of(first[0], LATER)
+    assert set(event_days.counted(first)) == {
+        Counted("exposures", None, None, "null_user_id", 1, 0),
+        Counted("exposures", int(before(24).timestamp()) * 1_000_000, None, None, 2, 2),
+    }
+    rows = event_days.read(spark, conf, first)
+    assert {r.user_id for r in rows.where("reason is null").collect()} == {1, 2}
+    assert event_days.read(spark, conf, [first[1]]).isEmpty(), "a day without signals is a day"
+
+
+def test_late_rows_make_their_day_another_and_leave_the_others(spark, conf):
+    exposures, signals = event_days.written(spark, conf, DS, DAYS)
+    log(spark, conf, tables.EXPOSURES, "late", [(3, 10, before(5))])
+    found = event_days.written(spark, conf, LATER, DAYS)
+    assert found[1] == signals and event_days.is_of(found[0], LATER) and found[0].rows == exposures.rows + 1
+    assert event_days.fingerprints(found)["signals"] == event_days.fingerprints([signals])["signals"]
+    assert event_days.fingerprints(found) != event_days.fingerprints([exposures, signals])
+
+
+def test_equal_rows_have_equal_fingerprints_whoever_wrote_them_and_other_code_writes_anew(spark, conf, monkeypatch):
+    first = event_days.written(spark, conf, DS, DAYS)
+    monkeypatch.setattr(manifest, "code_version", lambda: "other")
+    again = event_days.written(spark, conf, LATER, DAYS)
+    assert all(event_days.is_of(v, LATER) for v in again)
+    assert event_days.fingerprints(first) == event_days.fingerprints(again)
+
+
+def test_what_a_dead_run_of_the_night_left_is_cleared_and_what_others_may_be_at_is_not(spark, conf):
+    for left in ("20260115_dead", "20260116_alive"):
+        Path(spark_tables.folder(conf, tables.EVENT_DAYS, DAY_BEFORE), f"version={left}").mkdir(parents=True)
+    event_days.written(spark, conf, DS, DAYS)
+    assert "version=20260115_dead" not in names(conf) and "version=20260116_alive" in names(conf)
+
+
+def test_a_replaced_version_stays_for_keep_nights(spark, conf):
+    (first, _) = event_days.written(spark, conf, DS, DAYS)
+    log(spark, conf, tables.EXPOSURES, "late", [(3, 10, before(5))])
+    (second, _) = event_days.written(spark, conf, LATER, DAYS)
+    assert {f"version={v.version}" for v in (first, second)} <= set(names(conf))
+    os.utime(Path(spark_tables.folder(conf, tables.EVENT_DAYS, DAY_BEFORE), f"version={first.version}.json"), (1, 1))
+    log(spark, conf, tables.EXPOSURES, "later", [(4, 10, before(5))])
+    event_days.written(spark, conf, LATER, DAYS)
+    assert f"version={first.version}" not in names(conf) and f"version={second.version}" in names(conf)
+
+
+def test_a_day_that_is_not_there_is_refused(spark, conf):
+    with pytest.raises(ValueError, match="table exposures: needs ds=2026-01-13"):
+        event_days.written(spark, conf, DS, {"exposures": ["2026-01-13"]})

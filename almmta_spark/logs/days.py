@@ -128,6 +128,7 @@ def counted(days: DataFrame) -> list[Counted]:
 
 
 def refuse_names_without_end(names: set[Any]) -> None:
+    """ValueError: more signal names than MAX_SIGNAL_NAMES."""
     if len(names) > MAX_SIGNAL_NAMES:
         raise ValueError(
             f"signals.signal must have at most {MAX_SIGNAL_NAMES} distinct names, has more ({sorted(names)[0]!r}, "
@@ -136,10 +137,12 @@ def refuse_names_without_end(names: set[Any]) -> None:
 
 
 def to_json(found: Sequence[Counted]) -> list[list[Any]]:
+    """For a card; equal counts give equal lists."""
     return sorted((list(c) for c in found), key=str)
 
 
 def from_json(raw: Sequence[Sequence[Any]]) -> list[Counted]:
+    """Inverse of to_json."""
     return [Counted(*values) for values in raw]
 
 

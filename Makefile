@@ -4,11 +4,13 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+PEERS  := $(VENV)-peers
 DS     ?= 2026-01-15
 CONF   ?= conf/local.yaml
 DATA   ?= ../shared/data/kuairand
 STORE  ?= sqlite:///runs/local/mlflow.db
 EXPOSURES ?= 1000000 10000000
+ROWS    ?= 1000000 10000000 50000000
 WORLDS  ?= default hard
 SEEDS   ?= 0 1 2
 N       ?= 60000
@@ -16,7 +18,7 @@ METHODS ?= short
 SETTINGS = $(foreach setting,$(SET),--set '$(setting)')
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help run test test-fast lint kuairand truth figures bench cluster ui gpu env clean
+.PHONY: help run test test-fast lint kuairand truth figures bench bench-auuc cluster ui gpu env clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,8 +67,18 @@ truth: env ## methods against the known truth: make truth WORLDS="default hard" 
 figures: env ## figures from our own fits and how stable they are: make figures N=60000, into reports/figures
 	@$(BIN)/python -m jobs.figures --world $(firstword $(WORLDS)) --seed $(firstword $(SEEDS)) --n $(firstword $(N)) $(SETTINGS)
 
-bench: env ## speed and scale, written to reports/bench.{json,md}
+bench: env ## speed and scale, written to reports/bench.{json,md}, then bench-auuc
 	@$(BIN)/python -m tests.bench --sizes $(EXPOSURES)
+	@$(MAKE) --no-print-directory bench-auuc
+
+bench-auuc: env $(PEERS)/.installed ## AUUC with intervals beside causalml and scikit-uplift, reports/bench_auuc.{json,md}
+	@$(BIN)/python -m tests.bench.auuc --rows $(ROWS) --peers $(PEERS)/bin/python
+
+$(PEERS)/.installed: tests/bench/peers.txt | env
+	@echo "== installing causalml and scikit-uplift into $(PEERS) (1.2 GB)"
+	@$(BIN)/python -m venv --clear $(PEERS)
+	@$(PEERS)/bin/pip install -q --disable-pip-version-check --no-deps -r $< 2>&1 | (grep -v "^WARNING: Location" || true)
+	@touch $@
 
 gpu: env ## train on a GPU and compare with the CPU; says so where there is none
 	@$(BIN)/python -m almmta_spark.training.gpu_check

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,17 @@ from almmta_spark.config import Config
 
 
 @contextmanager
-def peak_memory(interval: float = 1.0) -> Iterator[dict[str, float]]:
-    """Peak of this process and all its children while the block runs: proportional set size, in GB, sampled."""
+def peak_memory(
+    interval: float = 1.0, counts: Callable[[psutil.Process], bool] = lambda process: True
+) -> Iterator[dict[str, float]]:
+    """Peak of this process and all its children, or of those that count, while the block runs: proportional set size,
+    in GB, sampled."""
     seen = {"peak_gb": 0.0}
     done = threading.Event()
 
     def sample() -> None:
         while not done.wait(interval):
-            seen["peak_gb"] = max(seen["peak_gb"], _tree_bytes() / 1e9)
+            seen["peak_gb"] = max(seen["peak_gb"], _tree_bytes(counts) / 1e9)
 
     thread = threading.Thread(target=sample, daemon=True)
     thread.start()
@@ -37,11 +40,11 @@ def peak_memory(interval: float = 1.0) -> Iterator[dict[str, float]]:
         thread.join()
 
 
-def _tree_bytes() -> int:
+def _tree_bytes(counts: Callable[[psutil.Process], bool]) -> int:
     total, me = 0, psutil.Process()
     for process in [me, *me.children(recursive=True)]:
         try:
-            total += process.memory_full_info().pss
+            total += process.memory_full_info().pss if counts(process) else 0
         except psutil.Error:  # it ended between the listing and the look
             continue
     return total

@@ -8,8 +8,8 @@ nor an increasing transformation of the score changes a figure. evaluation/ranki
 
 Outcomes may be binary, counts or continuous. Treated and other rows must be comparable: randomised, or weighted so.
 
-N rows, P steps (best first), C cells of users, R replicates and the data, S = 4 sums: treated sum of w y and of w,
-then the same of the others; ... leading axes such as replicates
+N rows, P steps (best first), C cells of users, A = 2 arms, G = P x C x A, R replicates and the data, S = 4 sums:
+treated sum of w y and of w, then the same of the others; ... leading axes such as replicates
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ FIGURES = ("auuc", "auuc_normalised", "qini", "uplift")
 LARGEST = 2.0**22
 """A row's weight, and weight x outcome, must be smaller to be counted in parts of 2^-40."""
 _SCALE, _LOW_BITS = 40, 20
+HIGH_BITS = _SCALE - _LOW_BITS
+"""1 is 2^HIGH_BITS of the upper halves' parts."""
 
 
 # ---- curves and areas -----------------------------------------------------------------------------------------------
@@ -141,36 +143,43 @@ def step_of(score_N: NDArray[Any], cut_K: Floats) -> NDArray[np.int64]:
 
 
 def no_units(num_steps: int) -> Units:
-    """[P, C, A, 4] zeros, by step, cell and arm (others, treated): 2^-40 parts of w y and of w, in halves.
+    """[4, P x C x A] zeros: 2^-40 parts of w y and of w, in halves, by step, cell and arm (others, treated).
 
     Integers add up to the same sum in any order, so order and partitioning leave the last bit alone
     (evaluation/fixed_point.py says more).
     """
-    return np.zeros((num_steps, bootstrap.NUM_CELLS, 2, 4), dtype=np.int64)
+    return np.zeros((4, num_steps * bootstrap.NUM_CELLS * 2), dtype=np.int64)
 
 
-def add_rows(
-    units_PCA4: Units,
-    step_N: NDArray[np.int64],
-    cell_N: NDArray[np.int64],
-    treated_N: NDArray[Any],
-    outcome_N: Floats,
-    weight_N: Floats,
-) -> None:
-    """Adds rows in place; |w y| and w below LARGEST."""
-    at = (step_N * bootstrap.NUM_CELLS + cell_N) * 2 + treated_N.astype(np.int64)
-    flat = units_PCA4.reshape(-1)
-    for first, value_N in ((0, weight_N * outcome_N), (2, weight_N)):
-        parts = np.rint(value_N * 2.0**_SCALE).astype(np.int64)
-        np.add.at(flat, at * 4 + first, parts >> _LOW_BITS)
-        np.add.at(flat, at * 4 + first + 1, parts & (2**_LOW_BITS - 1))
+def place(step_N: NDArray[Any], cell_N: NDArray[Any], treated_N: NDArray[Any]) -> NDArray[np.int64]:
+    """Where no_units has a row's sums."""
+    return np.asarray((step_N * bootstrap.NUM_CELLS + cell_N) * 2 + treated_N, dtype=np.int64)
 
 
-def sums(units_PCA4: Units) -> Floats:
+def add_rows(units_4G: Units, place_N: NDArray[np.int64], value_N: Floats, weight_N: Floats | None = None) -> None:
+    """Adds rows' w y and w (None: all 1) in place; both below LARGEST."""
+    _add(units_4G[:2], place_N, value_N)
+    if weight_N is None:
+        units_4G[2] += np.bincount(place_N, minlength=units_4G.shape[1]) << HIGH_BITS
+    else:
+        _add(units_4G[2:], place_N, weight_N)
+
+
+def _add(units_2G: Units, place_N: NDArray[np.int64], value_N: Floats) -> None:
+    counts_N = np.flatnonzero(value_N)  # most outcomes are 0
+    place_N, parts_N = place_N[counts_N], np.rint(value_N[counts_N] * 2.0**_SCALE).astype(np.int64)
+    for units_G, half_N in zip(units_2G, (parts_N >> _LOW_BITS, parts_N & (2**_LOW_BITS - 1)), strict=True):
+        if np.abs(half_N).max(initial=0) * len(half_N) < 2**53:  # floats add such integers exactly, and faster
+            units_G += np.bincount(place_N, half_N, len(units_G)).astype(np.int64)
+        else:
+            np.add.at(units_G, place_N, half_N)
+
+
+def sums(units_4G: Units) -> Floats:
     """[C, P, S] in the outcome's units."""
-    high, low = units_PCA4[..., 0::2], units_PCA4[..., 1::2]
-    value_PCA2 = high * 2.0 ** (_LOW_BITS - _SCALE) + low * 2.0**-_SCALE
-    return np.moveaxis(value_PCA2[:, :, ::-1], 0, 1).reshape(units_PCA4.shape[1], units_PCA4.shape[0], 4)
+    high, low = units_4G[0::2], units_4G[1::2]
+    value_2PCA = (high * 2.0**-HIGH_BITS + low * 2.0**-_SCALE).reshape(2, -1, bootstrap.NUM_CELLS, 2)
+    return np.concatenate([np.moveaxis(value_2PCA[:, :, :, arm], 0, -1) for arm in (1, 0)], axis=-1).swapaxes(0, 1)
 
 
 def ranked(
@@ -200,7 +209,8 @@ def ranked(
     refuse("outcome", *OUTCOME, int((~(np.abs(weight_N * outcome_N) < LARGEST)).sum()))
     cut_K = cuts(score_N[bootstrap.sampled(user_N, seed, len(score_N), SAMPLE_ROWS)], max_steps)
     units = no_units(len(cut_K) + 1)
-    add_rows(units, step_of(score_N, cut_K), bootstrap.user_cell(user_N, seed), treated_N, outcome_N, weight_N)
+    place_N = place(step_of(score_N, cut_K), bootstrap.user_cell(user_N, seed), treated_N)
+    add_rows(units, place_N, weight_N * outcome_N, weight_N)
     return Ranked(
         sums(units),
         len(score_N),

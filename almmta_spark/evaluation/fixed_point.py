@@ -21,10 +21,15 @@ _NARROW_SCALE = 30
 
 def fixed_sum(value: Column) -> Column:
     """Aggregate: the sum of a double column, 0 over no rows. Cost: two long sums, whole-stage compiled."""
+    high, low = halves(value)
+    return high * F.lit(2.0 ** (_LOW_BITS - _SCALE)) + low * F.lit(2.0**-_SCALE)
+
+
+def halves(value: Column) -> tuple[Column, Column]:
+    """Aggregates: the two long sums that fixed_sum puts together, in parts of 2^-20 and of 2^-40."""
     units = F.rint(value * F.lit(float(2**_SCALE))).cast("bigint")
     high = F.coalesce(F.sum(F.shiftright(units, _LOW_BITS)), F.lit(0))
-    low = F.coalesce(F.sum(units.bitwiseAND(F.lit(2**_LOW_BITS - 1))), F.lit(0))
-    return high * F.lit(2.0 ** (_LOW_BITS - _SCALE)) + low * F.lit(2.0**-_SCALE)
+    return high, F.coalesce(F.sum(units.bitwiseAND(F.lit(2**_LOW_BITS - 1))), F.lit(0))
 
 
 def narrow_sum(value: Column) -> Column:

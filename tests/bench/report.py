@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ Record = Mapping[str, Any]
 
 TO_BARE, TO_FORWARD = 3.0, 2.5
 """Aims: ETL over bare operators, all deletions over one forward pass."""
+DRIVER_GB = 1.0
+"""Aim: the driver's memory while AUUC is measured."""
 
 
 def etl_ratios(etl: Record) -> dict[str, float]:
@@ -47,10 +49,25 @@ def seconds_per_exposure(etl: Record) -> dict[str, float]:
     return {name: value / etl["exposures"] for name, value in every.items()}
 
 
+def growth_per_row(small: Record, large: Record) -> float:
+    """Of ours, seconds a row of one size over those of the size before; 1: as fast as the rows."""
+    before, after = (size["ours"]["seconds"] / size["rows"] for size in (small, large))
+    return after / before
+
+
 def write(report: Record, folder: str | Path) -> list[Path]:
     """bench.json and bench.md."""
+    return _written(folder, "bench", report, page(report))
+
+
+def write_auuc(report: Record, folder: str | Path) -> list[Path]:
+    """bench_auuc.json and bench_auuc.md."""
+    return _written(folder, "bench_auuc", report, auuc_page(report))
+
+
+def _written(folder: str | Path, name: str, report: Record, text_of_page: str) -> list[Path]:
     Path(folder).mkdir(parents=True, exist_ok=True)
-    written = {"bench.json": json.dumps(report, indent=1) + "\n", "bench.md": page(report)}
+    written = {f"{name}.json": json.dumps(report, indent=1) + "\n", f"{name}.md": text_of_page}
     for name, text in written.items():
         Path(folder, name).write_text(text)
     return [Path(folder, name) for name in written]
@@ -63,11 +80,53 @@ def page(report: Record) -> str:
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 
 
-def _head(report: Record) -> list[str]:
+def auuc_page(report: Record) -> str:
+    """The report of bench_auuc as Markdown."""
+    rows = [cells for size in report["sizes"] for cells in _auuc_cells(size)]
+    sizes = [size["rows"] for size in report["sizes"]]
+    lines = [
+        *_head(report, "# AUUC with intervals"),
+        "",
+        f"Ours: {report['replicates']} replicates by user, from Parquet to figures in a session that has run once,"
+        f" tasks in the driver's JVM with a heap of {report['heap']}; its memory is the JVM's and Python's"
+        " (proportional set size, sampled). Theirs: no intervals, one process, the function alone on columns in memory;"
+        f" its memory is the process's peak. Seconds: the median of {report['repeats']} runs.",
+        "The figures are the same one: causalml's is ours divided by its uplift, scikit-uplift's our auuc_normalised.",
+        "",
+        *_table(["rows", "by", "seconds", "memory, GB", "AUUC", "ours over theirs"], rows),
+        "",
+    ]
+    for (small, large), grown in zip(itertools.pairwise(sizes), report["growth"], strict=True):
+        lines.append(f"- ours, seconds a row at {_int(large)} over those at {_int(small)} rows: {grown:.2f}")
+    for size in report["sizes"]:
+        rows_said, peak = f"at {_int(size['rows'])} rows", size["ours"]["driver_memory_gb"]
+        lines.append(f"- the driver's memory {rows_said}: {peak:.2f} GB ({_verdict(peak, DRIVER_GB)})")
+        theirs = size["peers"]["causalml"].get("seconds")
+        if theirs is not None:
+            ratio = size["ours"]["seconds"] / theirs
+            lines.append(f"- ours with intervals over causalml without {rows_said}: {ratio:.2f} ({_verdict(ratio, 1)})")
+    return "\n".join(lines) + "\n"
+
+
+def _auuc_cells(size: Record) -> Iterator[list[str]]:
+    ours = size["ours"]
+    interval = f"{ours['auuc']:.5f} [{ours['auuc_lower']:.5f}, {ours['auuc_upper']:.5f}]"
+    same = {"causalml": ours["auuc"] / ours["uplift"], "scikit-uplift": ours["auuc_normalised"]}
+    yield [_int(size["rows"]), "ours", f"{ours['seconds']:.1f}", f"{ours['driver_memory_gb']:.2f}", interval, ""]
+    for name, peer in size["peers"].items():
+        if "error" in peer:
+            yield ["", name, peer["error"], "", "", ""]
+        else:
+            value = f"{peer['value']:.5f} (ours {same[name]:.5f})"
+            ratio = f"{ours['seconds'] / peer['seconds']:.2f}"
+            yield ["", name, f"{peer['seconds']:.1f}", f"{peer['memory_gb']:.2f}", value, ratio]
+
+
+def _head(report: Record, title: str = "# Speed and scale") -> list[str]:
     m = report["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in m["versions"].items())
     return [
-        "# Speed and scale",
+        title,
         "",
         f"`{report['command']}`, {m['started']}, {report['seconds']:.0f} s in all.",
         f"{m['cores']} cores ({m['processor']}), {m['memory_gb']:.0f} GB, {m['system']}; {versions}.",

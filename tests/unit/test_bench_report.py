@@ -147,3 +147,45 @@ def test_both_files_are_written_and_the_json_holds_every_figure(measured, tmp_pa
     assert [p.name for p in paths] == ["bench.json", "bench.md"] and measured == before
     assert json.loads(paths[0].read_text()) == before
     assert paths[1].read_text() == report.page(measured)
+
+
+@pytest.fixture
+def auuc_measured(measured):
+    """Two sizes, at the larger of which a peer runs out of memory."""
+
+    def size(rows, seconds, driver_gb, peers):
+        ours = {"seconds": seconds, "driver_memory_gb": driver_gb, "uplift": 0.02, "auuc_normalised": 0.0131}
+        ours |= {"auuc": 0.0132, "auuc_lower": 0.0125, "auuc_upper": 0.0139}
+        return {"rows": rows, "ours": ours, "peers": peers}
+
+    causalml = {"seconds": 4.0, "memory_gb": 2.5, "value": 0.6601}
+    scikit_uplift = {"seconds": 2.0, "memory_gb": 1.5, "value": 0.01312}
+    sizes = [
+        size(10_000_000, 3.0, 0.8, {"causalml": causalml, "scikit-uplift": scikit_uplift}),
+        size(50_000_000, 18.0, 1.1, {"causalml": {"error": "out of memory at 12.0 GB"}}),
+    ]
+    plain = {name: measured[name] for name in ("command", "machine", "seconds")}
+    return plain | {
+        "replicates": 200,
+        "repeats": 3,
+        "heap": "512m",
+        "sizes": sizes,
+        "growth": [report.growth_per_row(*sizes)],
+    }
+
+
+def test_the_page_of_auuc_sets_times_and_figures_side_by_side_and_judges_them(auuc_measured):
+    page = report.auuc_page(auuc_measured)
+    assert "| 10,000,000 | ours | 3.0 | 0.80 | 0.01320 [0.01250, 0.01390] |  |" in page
+    assert "|  | causalml | 4.0 | 2.50 | 0.66010 (ours 0.66000) | 0.75 |" in page
+    assert "|  | scikit-uplift | 2.0 | 1.50 | 0.01312 (ours 0.01310) | 1.50 |" in page
+    assert "|  | causalml | out of memory at 12.0 GB |  |  |  |" in page
+    assert "over causalml without at 10,000,000 rows: 0.75 (aim 1: met)" in page and "without at 50" not in page
+    assert "memory at 50,000,000 rows: 1.10 GB (aim 1: missed)" in page
+    assert "a row at 50,000,000 over those at 10,000,000 rows: 1.20" in page
+
+
+def test_the_files_of_auuc_have_names_of_their_own(auuc_measured, tmp_path):
+    paths = report.write_auuc(auuc_measured, tmp_path)
+    assert [p.name for p in paths] == ["bench_auuc.json", "bench_auuc.md"]
+    assert json.loads(paths[0].read_text()) == auuc_measured and paths[1].read_text() == report.auuc_page(auuc_measured)

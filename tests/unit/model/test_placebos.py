@@ -95,3 +95,14 @@ def test_a_permuted_part_is_the_journeys_before(variant, taken):
     others = {name: getattr(batch, name)[torch.tensor([5, 0, 1, 2, 3, 4])] for name in taken}
     expected, found = model("latent")(replace(batch, **others))["loss"], model(variant)(batch)["loss"]
     assert torch.equal(found, expected) and not torch.equal(found, model("latent")(batch)["loss"])
+
+
+def test_the_slope_of_the_outcomes_placebo_begins_as_the_models_and_passes_nothing_on_its_way_down():
+    batch = Batch.from_columns(make_columns(), SPEC)
+    placebo, latent = model("placebo_outcome"), model("latent")
+    torch.testing.assert_close(placebo.slope(batch.covariates_BD), latent.slope(batch.covariates_BD))
+    for below, has_effect in ((0.0, False), (-0.3, True)):
+        with torch.no_grad():
+            placebo.slope.linear.bias.fill_(below)
+        effect_BL = placebo.eval().effects(batch).removal_effect_BL
+        assert (effect_BL <= 0).all() and bool((effect_BL < 0).any()) is has_effect

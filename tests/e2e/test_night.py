@@ -361,6 +361,7 @@ def test_the_notebook_of_real_logs_says_what_to_run_where_there_are_none(kernels
 
 
 REAL_LOGS = config.load("conf/kuairand.yaml")
+REAL_LOGS = replace(REAL_LOGS, warehouse=str(Path(REAL_LOGS.warehouse).resolve()))
 
 
 @pytest.mark.skipif(

@@ -36,7 +36,7 @@ def test_a_file_extends_another(tmp_path):
     [
         ("jorneys: {}", "unknown config key jorneys"),
         ("journeys: {max_touch: 3}", "unknown config key journeys.max_touch"),
-        ("journeys: {max_touchpoints: 0}", "journeys.max_touchpoints must be >= 1, got 0"),
+        ("journeys: {max_touchpoints: 0}", "journeys.max_touchpoints must be in [1, 1024], got 0"),
         ("journeys: {max_touchpoints: many}", "journeys.max_touchpoints must be int, got 'many'"),
         ("journeys: {max_touchpoints: true}", "journeys.max_touchpoints must be int, got True"),
         ("training: {variants: [latent, magic]}", "training.variants must be"),

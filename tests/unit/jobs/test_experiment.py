@@ -46,7 +46,7 @@ def night(spark, tmp_path_factory):
     cached_before = _cached(spark)
     ingest.run(night)
     night.notes["cached"] = _cached(spark) - cached_before
-    for table in evaluate.POOLED:
+    for table in (*evaluate.POOLED, tables.MATCHED_PAIRS):
         if table != tables.ACCEPTED_UPLOADS:
             spark_tables.write(spark.createDataFrame([], table.ddl), conf, table, DS)
     return night

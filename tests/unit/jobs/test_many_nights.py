@@ -28,13 +28,16 @@ def live(spark, tmp_path_factory):
 def test_ten_nights_with_late_rows_equal_the_same_nights_from_all_rows(spark, live, tmp_path):
     conf, _ = live
     anew = late_rows.logs_alone(conf, str(tmp_path / "anew"))
+    deduplicated = []
     for ds in NIGHTS:
         late_rows.run(spark, anew, ds, STAGES)
         for table in (tables.JOURNEYS, tables.REJECTED_ROWS, tables.ITEM_CLUSTERS, tables.ACCEPTED_UPLOADS):
             found, wanted = (sorted(map(str, spark_tables.read(spark, c, table, ds).collect())) for c in (conf, anew))
             assert found == wanted, f"{table.name} of {ds}"
         counts = [manifest.read(spark, c, ds, "build_journeys")["notes"]["accounting"] for c in (conf, anew)]
-        assert counts[0] == counts[1] and counts[0]["exposures"]["deduplicated"] > 0
+        assert counts[0] == counts[1], ds
+        deduplicated.append(counts[0]["exposures"]["deduplicated"])
+    assert max(deduplicated) > 0
 
 
 def test_a_night_writes_the_new_day_and_those_that_grew_and_no_other(live):

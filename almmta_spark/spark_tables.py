@@ -320,11 +320,11 @@ def write_buckets(
     are sorted by user within a bucket.
     """
     spark, target = df.sparkSession, _version_folder(conf, table, ds, version)
-    name = f"almmta_written_{version}"
+    name, place = f"almmta_written_{version}", storage.qualified(spark, target)
 
     def save(writer: DataFrameWriter) -> None:
         if num_buckets:
-            writer.bucketBy(num_buckets, "user_id").sortBy("user_id").option("path", target).saveAsTable(name)
+            writer.bucketBy(num_buckets, "user_id").sortBy("user_id").option("path", place).saveAsTable(name)
         else:  # a bucketed table without rows would be a folder without files
             writer.parquet(target)
 
@@ -339,14 +339,16 @@ def read_buckets(
 ) -> DataFrame:
     """Versions of write_buckets as one DataFrame of num_buckets partitions, which are the users' buckets: to group by
     user_id, or to join on it, shuffles nothing (Spark's bucketed tables; the session's own catalog holds the name)."""
-    folders = {v.version: _version_folder(conf, table, v.ds, v.version) for v in versions if v.rows}
+    versions = [v for v in versions if v.rows]
+    folders = {v.version: storage.qualified(spark, _version_folder(conf, table, v.ds, v.version)) for v in versions}
     if not folders:
         return spark.createDataFrame([], table.ddl)
     name = f"almmta_read_{hashlib.sha256(json.dumps(sorted(folders.values())).encode()).hexdigest()[:16]}"
     columns = ", ".join(f"{c.name} {c.type}" for c in table.columns)
+    place = _sql(storage.qualified(spark, folder(conf, table)))
     spark.sql(
         f"CREATE TABLE IF NOT EXISTS {name} ({columns}, version string) USING parquet PARTITIONED BY (version) "
-        f"CLUSTERED BY (user_id) INTO {num_buckets} BUCKETS LOCATION {_sql(folder(conf, table))}"
+        f"CLUSTERED BY (user_id) INTO {num_buckets} BUCKETS LOCATION {place}"
     )
     added = " ".join(f"PARTITION (version = '{version}') LOCATION {_sql(url)}" for version, url in folders.items())
     spark.sql(f"ALTER TABLE {name} ADD IF NOT EXISTS {added}")

@@ -33,6 +33,12 @@ def local_path(url: str) -> Path | None:
     return Path(parsed.path if parsed.scheme == "file" else url) if parsed.scheme in ("", "file") else None
 
 
+def qualified(spark: Spark, url: str) -> str:
+    """The URL with its scheme and from its root: Spark's catalog takes what is relative for a place of its own."""
+    system, target = _hadoop(spark, url)
+    return str(target.makeQualified(system.getUri(), system.getWorkingDirectory()).toString())
+
+
 def read_text(spark: Spark, url: str) -> str | None:
     """The file's text; None where it does not exist."""
     found = read_bytes(spark, url)

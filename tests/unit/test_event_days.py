@@ -16,9 +16,10 @@ LATER = "2026-01-16"
 DAYS = {"exposures": [DAY_BEFORE], "signals": [DAY_BEFORE]}
 
 
-@pytest.fixture
-def conf(spark, tmp_path):
-    conf = replace(Config(), warehouse=str(tmp_path / "it's a warehouse"), ingest=IngestConfig(user_buckets=2))
+@pytest.fixture(params=[str, os.path.relpath], ids=["absolute", "relative"])
+def conf(spark, tmp_path, request):
+    warehouse = request.param(tmp_path / "it's a warehouse")
+    conf = replace(Config(), warehouse=warehouse, ingest=IngestConfig(user_buckets=2))
     log(spark, conf, tables.EXPOSURES, "a", [(1, 10, before(3)), (2, 10, before(4)), (None, 10, before(4))])
     log(spark, conf, tables.SIGNALS, "a", [])
     return conf

@@ -10,6 +10,8 @@ from pyspark.sql import functions as F
 
 from almmta_spark.importers import csv_files
 
+RECORDED = (1640995200000, 1672531199999)
+"""First and last time_ms of 2022, UTC: one row of another century would make the days of the log endless."""
 SIGNALS = ("is_click", "long_view", "is_like", "is_profile_enter")
 CREATING = ("is_comment", "is_forward")
 MISSING = -124.0
@@ -57,6 +59,7 @@ def log_reason() -> Column:
         F.when(csv_files.is_corrupt(), "the line does not fit the columns")
         .when(F.isnull("user_id") | F.isnull("video_id"), "user_id or video_id is missing")
         .when(F.coalesce("time_ms", F.lit(0)) <= 0, "time_ms is missing or not positive")
+        .when(~F.col("time_ms").between(*RECORDED), "time_ms is not of 2022, when the log was recorded")
     )
 
 

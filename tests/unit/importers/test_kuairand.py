@@ -73,11 +73,13 @@ def test_days_are_utc_days_of_time_ms_whatever_the_date_column_says_and_have_no_
 
 def test_rows_that_do_not_parse_are_refused_with_a_reason_and_the_others_stay(spark, download):
     rows = [log_row(1, 10, NOON), log_row(1, 10, "soon"), log_row("", 10, NOON), log_row(2, 11, -124)]
+    rows += [log_row(3, 12, time_ms) for time_ms in (NOON * 1000, NOON // 1000, 2**63 - 1)]
     raw = files.read(spark, download(rows, people=["1", "x"], videos=["10,7,39", "11,,2"]))
     refused = files.rejected(raw).select("source", "reason").collect()
     assert sorted((r["source"], r["reason"]) for r in refused) == [
         ("exposures", "the line does not fit the columns"),
         ("exposures", "time_ms is missing or not positive"),
+        *[("exposures", "time_ms is not of 2022, when the log was recorded")] * 3,
         ("exposures", "user_id or video_id is missing"),
         ("items", "video_id or author_id is missing"),
         ("users", "the line does not fit the columns"),

@@ -368,6 +368,7 @@ REAL_LOGS = replace(REAL_LOGS, warehouse=str(Path(REAL_LOGS.warehouse).resolve()
     not Path(REAL_LOGS.warehouse, "diagnostics").is_dir(),
     reason=f"no nights of real logs in {REAL_LOGS.warehouse}: make kuairand DATA=folder of a KuaiRand-Pure download",
 )
+@pytest.mark.long
 def test_real_logs_are_shown_with_no_claim_that_they_cannot_bear(kernels, tmp_path):
     said, pictures = shown(kernels.executed("kuairand", REAL_LOGS, tmp_path))
     assert "log rows" in said and "No withholding experiment" in said and "trusted" not in said

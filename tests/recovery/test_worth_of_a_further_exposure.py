@@ -9,6 +9,8 @@ import pytest
 from almmta_spark.simulator import draws, truth
 from almmta_spark.simulator.world import NUM_SLOTS, row_sums
 
+pytestmark = pytest.mark.long
+
 NUM_USERS = 8_000
 
 

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from almmta_spark.causal import calibration, jackknife
 from almmta_spark.evaluation import bootstrap
 
+pytestmark = pytest.mark.long
+
 WEIGHTS = bootstrap.poisson_weights(0, 200)
 CLUSTERS = 12
 EFFECT, P_DELETED = 0.02, 0.1

@@ -6,6 +6,8 @@ import pytest
 from almmta_spark.causal import ranking, uplift
 from almmta_spark.evaluation import bootstrap, grouped
 
+pytestmark = pytest.mark.long
+
 REPETITIONS = 400
 SCORE = np.array([3.0, 2.0, 1.0, 0.0])
 SHARE = np.array([0.1, 0.2, 0.3, 0.4])

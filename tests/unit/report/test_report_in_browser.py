@@ -10,7 +10,7 @@ from almmta_spark.report import page
 from tests import browser
 from tests.unit.report.nights import CHECKS, auuc, check, contents, journey, night
 
-pytestmark = browser.needed
+pytestmark = [browser.needed, pytest.mark.long]
 ADVICE = "A long piece of advice with signals.NAME.anchor and journeys.outcome_window_hours in it. " * 4
 
 

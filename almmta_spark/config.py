@@ -318,9 +318,9 @@ class TrainingConfig:
 
     variants: tuple[str, ...] = ("latent", "backdoor")
     """Models fitted each night, out of VARIANTS. The first is the night's own, the others are compared."""
-    placebos: tuple[str, ...] = ("placebo_proxies",)
+    placebos: tuple[str, ...] = ("placebo_proxies", "placebo_touch")
     """Models fitted to data in which there is nothing to find, out of PLACEBOS: what they claim is invented
-    (diagnostics). Each costs one more single fit a night."""
+    (diagnostics). Each costs one more single fit a night; the gate lets no model through without the default ones."""
     num_ranks: int = 2
     """Training processes (one a GPU, or one a core's worth of CPU)."""
     local_mode: bool = True
@@ -434,6 +434,26 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
+class GateConfig:
+    """What a night's model must show before it speaks (evaluation/gate.py)."""
+
+    journeys: int = 50_000
+    """Journeys (a hash sample of users) on which the candidate and the champion are judged."""
+    must_pass: tuple[str, ...] = (
+        *("overfit", "proxy_reliability", "outcome_leak", "negative_control", "mediator_overlap"),
+        *("effective_sample_share", "placebo_proxies", "placebo_touch", "random_subset_ranking"),
+        "champion_comparison",
+    )
+    """Kinds of checks whose warning refuses a candidate, as a failure of any does."""
+    margin: float = 0.005
+    """By how much of McFadden's R2, on held-out journeys, a candidate may fall short of the champion."""
+
+    def __post_init__(self) -> None:
+        _require(self.journeys >= 1, "gate.journeys", ">= 1", self.journeys)
+        _require(self.margin >= 0, "gate.margin", ">= 0", self.margin)
+
+
+@dataclass(frozen=True)
 class SimulatorConfig:
     """The world that jobs/simulate draws, and how much of it."""
 
@@ -529,6 +549,7 @@ class Config:
     training: TrainingConfig = TrainingConfig()
     attribution: AttributionConfig = AttributionConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    gate: GateConfig = GateConfig()
     simulator: SimulatorConfig = SimulatorConfig()
     publishing: PublishingConfig = PublishingConfig()
     tracking: TrackingConfig = TrackingConfig()

@@ -59,6 +59,21 @@ class ExampleSpec:
     def num_covariates(self) -> int:
         return len(self.covariate_mean)
 
+    def misfits(self, tonight: ExampleSpec) -> str:
+        """What keeps a model of this spec from scoring tonight's journeys; empty where nothing does."""
+        strange = sorted(set(tonight.clusters) - set(self.clusters))
+        if strange:
+            return f"it does not know cluster {strange[0]}"
+        if tonight.max_touchpoints > self.max_touchpoints:
+            return f"it reads {self.max_touchpoints} touches of a journey, and tonight's have {tonight.max_touchpoints}"
+        of = {"covariates": "num_covariates", "numbers in a content": "embedding_length"}
+        differ = [
+            f"{getattr(self, f)} {n}, not {getattr(tonight, f)}"
+            for n, f in of.items()
+            if getattr(self, f) != getattr(tonight, f)
+        ]
+        return f"it knows {differ[0]}" if differ else ""
+
     def to_json(self) -> str:
         """As text that from_json reads; equal specs give equal text."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)

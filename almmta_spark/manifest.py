@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,6 +107,28 @@ class Place:
         text = storage.read_text(self.spark, storage.join(model_folder(self.conf, ds, variant), "model.json"))
         return str(json.loads(text)["digest"]) if text else NOTHING
 
+    def passed(self, ds: str, variant: str) -> str:
+        """Version of the night's own model, where the night's gate let it through."""
+        return self._made(ds, "gate", f"passed {ds} {variant}")
+
+    def served(self, ds: str, variant: str) -> str:
+        """The model that speaks for the night, as its gate has named it: the night that trained it, and its version."""
+        return self._made(ds, "gate", f"served {ds} {variant}")
+
+    def champion(self, ds: str, variant: str) -> str:
+        """The newest model of an earlier night that passed its gate and is still there: its night and version."""
+        folders = storage.names(self.spark, storage.join(self.conf.warehouse, "_manifests"))
+        nights = sorted(n.removeprefix("ds=") for n in folders if n.startswith("ds="))
+        for night in reversed(nights[: bisect_left(nights, ds)]):
+            version = self.passed(night, variant)
+            if version != NOTHING and version == self.model(night, variant):
+                return f"{night} {version}"
+        return NOTHING
+
+    def _made(self, ds: str, stage: str, look: str) -> str:
+        found = read(self.spark, self.conf, ds, stage)
+        return str(found["made"].get(look, NOTHING)) if found else NOTHING
+
     def notes(self, ds: str, stage: str) -> str:
         """Digest of what an earlier stage noted in its manifest."""
         found = read(self.spark, self.conf, ds, stage)
@@ -121,7 +144,7 @@ _KINDS: Mapping[str, Callable[..., str]] = {
     kind.__name__: kind
     for kind in (
         *(Place.setting, Place.code, Place.days, Place.snapshot, Place.night, Place.version),
-        *(Place.model, Place.notes, Place.others),
+        *(Place.model, Place.passed, Place.served, Place.champion, Place.notes, Place.others),
     )
 }
 
@@ -181,6 +204,9 @@ _WORDS = {
     "night": "{0} of {1}",
     "version": "version {2} of {0}",
     "model": "model {1}",
+    "passed": "whether {1} of {0} passed the gate",
+    "served": "the model that speaks for {0}",
+    "champion": "the champion before {0}",
     "notes": "the notes of {1}",
     "others": "the other stages",
 }

@@ -27,6 +27,8 @@ from almmta_spark.tables import Table
 
 log = logging.getLogger("almmta")
 
+AFTER_ALL = "9999-12-31"
+"""A night after all others."""
 _SPARK_DEFAULTS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
@@ -209,6 +211,47 @@ class Night:
         made = f"model {self.ds} {variant}"
         self.made[made] = self.place.find(made)
 
+    def champion(self, variant: str) -> tuple[str, str] | None:
+        """The night that trained the champion before this night, and the model's folder; None where there is none."""
+        found = self.look("champion", self.ds, variant)
+        if found == NOTHING:
+            return None
+        ds, _ = _night_and_version(found)
+        return ds, manifest.model_folder(self._settings, ds, variant)
+
+    def is_champion(self, variant: str, version: str) -> bool:
+        """Whether tonight's model is the champion of all nights there are so far. Not remembered: it will pass."""
+        return self.place.champion(AFTER_ALL, variant) == f"{self.ds} {version}"
+
+    def serve(self, variant: str, ds: str, version: str, passed: bool) -> None:
+        """Names the model that speaks for the night, and whether the night's own passed; looks find both from the end
+        of the stage on."""
+        self.made[f"served {self.ds} {variant}"] = f"{ds} {version}"
+        if passed:
+            self.made[f"passed {self.ds} {variant}"] = version
+
+    def served(self, variant: str) -> tuple[str, str] | None:
+        """Night and version of the model that speaks; None where no gate has named one, as in a study."""
+        found = self.look("served", self.ds, variant)
+        return None if found == NOTHING else _night_and_version(found)
+
+    def served_model(self, variant: str) -> str:
+        """Folder of the model that speaks: tonight's own where there was no gate.
+
+        ValueError where it is not the one that the gate has named any more.
+        """
+        named = self.served(variant)
+        if named is None:
+            return self.trained_model(variant)
+        ds, version = named
+        found = self.look("model", ds, variant)
+        if found != version:
+            raise ValueError(
+                f"the gate of ds={self.ds} has named model {variant} {version[:12]} of ds={ds}, and there is now "
+                f"{found[:12]}: run the job gate for this night again"
+            )
+        return manifest.model_folder(self._settings, ds, variant)
+
     def figures_folder(self) -> str:
         """Where the night's figures are."""
         return storage.join(self._settings.warehouse, "_figures", f"ds={self.ds}")
@@ -240,6 +283,11 @@ class Night:
             "rows": sum(found.rows for found in there.values()),
             "checksums": [there[d].checksum for d in sorted(there)],
         }
+
+
+def _night_and_version(found: str) -> tuple[str, str]:
+    ds, version = found.split(" ")
+    return ds, version
 
 
 Stage = Callable[[Night], None]

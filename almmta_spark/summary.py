@@ -90,6 +90,9 @@ def collect(
         "truth_metrics": _records(spark, conf, tables.TRUTH_METRICS, ds),
         "auuc_by_bucket": _records(spark, conf, tables.AUUC_BY_BUCKET, ds),
         "diagnostics": _records(spark, conf, tables.DIAGNOSTICS, ds),
+        "gate": {name: notes[name] for name in ("gate", "gate_reasons", "speaks", "champion", "no_champion")}
+        if "gate" in notes
+        else None,
         "mlflow": {**mlflow, "uri": tracking.shown(mlflow["uri"])} if mlflow else None,
     }
 
@@ -139,6 +142,10 @@ def _lines(conf: Config, night: Mapping[str, Any]) -> list[str]:
                 note = "; not causal" if protocol.startswith("observational") else ""
                 lines += ["", f"{figure} per propensity bucket, {protocol} protocol{note} (bucket -1: all)"]
                 lines += _table(rows.pivot(index="method", columns="propensity_bucket", values=figure).reset_index())
+    if night["gate"]:
+        judged, speaks = night["gate"], night["gate"]["speaks"]
+        lines += ["", f"Gate: {judged['gate']}; model {speaks['model_version'][:12]} of {speaks['ds']} speaks"]
+        lines += [f"  {reason}" for reason in judged["gate_reasons"]]
     warnings = [d for d in night["diagnostics"] or [] if d["verdict"] != "pass"]
     if warnings:
         lines += ["", "Warnings"]

@@ -462,6 +462,15 @@ DIAGNOSTICS = Table(
         _c("advice string | what to do"),
     ),
 )
+GATE = Table(
+    "gate",
+    "what the gate asked of the night's candidate, the model trained tonight",
+    ("name",),
+    (
+        *DIAGNOSTICS.columns,
+        _c("refuses boolean | the candidate was refused for it"),
+    ),
+)
 
 OUTPUTS = (
     REJECTED_ROWS,
@@ -471,6 +480,7 @@ OUTPUTS = (
     PROPENSITIES,
     MATCHED_PAIRS,
     TRAINING_EXAMPLES,
+    GATE,
     ATTRIBUTION,
     *ROLLUPS,
     EXPOSURE_EFFICIENCY,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run as MlflowRun
 
-CANDIDATE = "candidate"
+CANDIDATE, CHAMPION = "candidate", "champion"
 _ABOUT = "A run a night: its description is the verdict, its artifact `report.html` the review."
 _MLFLOW_TYPES = {"bigint": "long", "int": "integer", "double": "double", "float": "float", "string": "string"}
 _SECRET = re.compile(r"(secret|password|passwd|token|credential|access[._]?key)", re.IGNORECASE)
@@ -195,8 +195,10 @@ def log_history(child: Run, variant: str, history: Sequence[Mapping[str, Any]]) 
         child.metrics(numbers, step=int(record.get("epoch", epoch)))
 
 
-def register_model(tracker: Tracker, parent: Run, conf: Config, folder: Path, tags: Mapping[str, str]) -> str:
-    """Logs the model with its signature, registers it and points `candidate` at it. Returns the version.
+def register_model(
+    tracker: Tracker, parent: Run, conf: Config, folder: Path, tags: Mapping[str, str], aliases: Sequence[str]
+) -> str:
+    """Logs the model with its signature, registers it and points the aliases at it. Returns the version.
 
     Models-from-code: the artifact holds weights.pt (loaded with weights_only=True), model.json and a source file,
     never a pickle.
@@ -226,7 +228,8 @@ def register_model(tracker: Tracker, parent: Run, conf: Config, folder: Path, ta
             registered_model_name=name,
         )
     version = str(info.registered_model_version)
-    tracker.client.set_registered_model_alias(name, CANDIDATE, version)
+    for alias in aliases:
+        tracker.client.set_registered_model_alias(name, alias, version)
     for key, value in tags.items():
         tracker.client.set_model_version_tag(name, version, key, value)
     return version
@@ -240,5 +243,4 @@ def night_tags(conf: Config, ds: str, manifests: Iterable[Mapping[str, Any]]) ->
         "data_date": ds,
         "config_sha": config.digest(conf),
         "input_manifest_sha": digest,
-        "gate": "not evaluated",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import reduce
 
 from pyspark.sql import DataFrame
@@ -32,13 +33,13 @@ def run(night: runner.Night) -> None:
     journeys, propensities = night.read(tables.JOURNEYS), night.read(tables.PROPENSITIES)
     items = night.read(tables.ITEM_CLUSTERS)
     drawn = randomised_journeys(night)
-    models = [inference.read_model(night.spark, night.trained_model(v)) for v in night.conf.training.variants]
-    scored = inference.score(journeys, propensities, items, models, conf, level).persist()
+    models = speaking_models(night)
+    scored = of_all(models, lambda alike: inference.score(journeys, propensities, items, alike, conf, level)).persist()
     rows, scores = [inference.attribution_rows(scored)], [inference.journey_scores(scored)]
     rows += calibrated(night, scored.where(F.col("method") == models[0].variant), models[0])
     if drawn is not None:
         stand_ins = inference.unknown_propensities(drawn, models[0].spec)
-        unseen = inference.score(drawn, stand_ins, items, models, conf, level, seen=False)
+        unseen = of_all(models, lambda alike: inference.score(drawn, stand_ins, items, alike, conf, level, seen=False))
         scores.append(inference.journey_scores(unseen, "randomised"))
     if conf.baselines:
         spec = ExampleSpec.from_dict(night.meta(tables.TRAINING_EXAMPLES)["spec"])
@@ -47,6 +48,20 @@ def run(night: runner.Night) -> None:
     night.write(reduce(DataFrame.unionByName, rows), tables.ATTRIBUTION)
     night.write(reduce(DataFrame.unionByName, scores), tables.JOURNEY_SCORES)
     scored.unpersist()
+
+
+def speaking_models(night: runner.Night) -> list[FittedModel]:
+    """The night's own model or, where the gate refused it, the champion; then the models that are compared with it."""
+    own, *compared = night.conf.training.variants
+    folders = [night.served_model(own), *map(night.trained_model, compared)]
+    return [inference.read_model(night.spark, folder) for folder in folders]
+
+
+def of_all(models: Sequence[FittedModel], score: Callable[[Sequence[FittedModel]], DataFrame]) -> DataFrame:
+    """Scores of all models: in one pass, or in two where a champion reads journeys as its own night's spec says."""
+    own, *compared = models
+    apart = bool(compared) and own.spec != compared[0].spec
+    return reduce(DataFrame.unionByName, [score(alike) for alike in ([[own], compared] if apart else [models])])
 
 
 def calibrated(night: runner.Night, scored: DataFrame, model: FittedModel) -> list[DataFrame]:

@@ -29,9 +29,9 @@ def run(night: runner.Night) -> None:
     found = stage.evaluate(
         inputs(night),
         night.conf,
-        row_counts=_row_counts(night.notes_of("ingest")),
+        row_counts=row_counts(night.notes_of("ingest")),
         history=trained.get("history", {}),
-        claims=_claims(trained),
+        claims=claims(trained) if speaks_itself(night) else {},
         worth=efficiency,
     )
     for table, frame in found.frames(night.spark):
@@ -75,14 +75,20 @@ def _truth(night: runner.Night, table: Table, nights: list[str]) -> DataFrame | 
     return reduce(DataFrame.unionByName, [night.read_day(table, d) for d in nights])
 
 
-def _claims(trained: Mapping[str, Any]) -> dict[str, float]:
+def speaks_itself(night: runner.Night) -> bool:
+    """Whether it is the night's own model that speaks: the placebos were fitted to judge that one."""
+    served = night.served(night.conf.training.variants[0])
+    return served is None or served[0] == night.ds
+
+
+def claims(trained: Mapping[str, Any]) -> dict[str, float]:
     """Mean |removal_effect| of held-out touches by the night's own model (first) and by each placebo, where known."""
     models = [*list(trained.get("models", {}).items())[:1], *trained.get("placebos", {}).items()]
     name = "held_out_mean_abs_effect"
     return {model: metrics[name] for model, metrics in models if name in metrics}
 
 
-def _row_counts(ingested: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+def row_counts(ingested: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     """(rejected, all) rows of each input table, as ingest counted them."""
     counts = ingested.get("rows", {})
     return {name: (c["rejected"], c["rows_in"]) for name, c in counts.items()}

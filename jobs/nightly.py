@@ -1,4 +1,4 @@
-"""The whole night: ingest, journeys, propensity, pairs, examples, train, attribute, evaluate, report, publish.
+"""The whole night: ingest, journeys, propensity, pairs, examples, train, gate, attribute, evaluate, report, publish.
 
 Stages that would make again what they made last are skipped; nights run in order, after those of the lateness_nights
 before them that rows which came late have changed. The plan is printed first, and with --dry-run nothing else is done.
@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
+
+from pyspark.sql import SparkSession
 
 from almmta_spark import config, manifest, runner, spark_tables, storage, summary
 from almmta_spark.night_log import Claim, ClaimLost
@@ -21,6 +24,7 @@ from jobs import (
     build_pairs,
     evaluate,
     fit_propensity,
+    gate,
     ingest,
     publish,
     report,
@@ -34,6 +38,7 @@ STAGES: dict[str, runner.Stage] = {
     "build_pairs": build_pairs.run,
     "build_examples": build_examples.run,
     "train": train.run,
+    "gate": gate.run,
     "attribute": attribute.run,
     "evaluate": evaluate.run,
     "report": report.run,
@@ -78,6 +83,15 @@ def show_plan(spark: storage.Spark, conf: config.Config, wanted: list[str]) -> N
         print(f"  {ds}  {stage:<16}{what}", file=sys.stderr)
 
 
+def run_night(spark: SparkSession, conf: config.Config, ds: str) -> dict[str, Any]:
+    """The night's stages as far as anything has changed, and its tables published; its summary."""
+    with summary.peak_memory() as memory, Claim(spark, conf, ds) as claim:
+        of_stages = [runner.Night(spark, conf, ds, name, claim) for name in STAGES]
+        skipped = [n.stage for n in of_stages if not runner.run_if_changed(n, STAGES[n.stage])]
+        claim.publish()  # where publish was skipped too, what was rolled back comes back
+    return summary.collect(spark, conf, ds, memory, skipped)
+
+
 def main() -> None:
     """Runs the wanted nights, oldest first, each under one claim."""
     runner.set_up_logging()
@@ -93,11 +107,7 @@ def main() -> None:
         done = []
         for ds in wanted:
             runner.log.info("night %s (%d of %d)", ds, wanted.index(ds) + 1, len(wanted))
-            with summary.peak_memory() as memory, Claim(spark, conf, ds) as claim:
-                of_stages = [runner.Night(spark, conf, ds, name, claim) for name in STAGES]
-                skipped = [n.stage for n in of_stages if not runner.run_if_changed(n, STAGES[n.stage])]
-                claim.publish()  # where publish was skipped too, what was rolled back comes back
-            done.append(summary.collect(spark, conf, ds, memory, skipped))
+            done.append(run_night(spark, conf, ds))
             summary.write(spark, conf, done)
             summary.show(conf, done[-1])
         spark.stop()

@@ -1,6 +1,6 @@
 """Makes the night's tables visible, all at once, and logs the night to MLflow.
 
-There: a parent run, a child run a stage, tables, figures, the review, the dataset, and the model as `candidate`.
+There: a parent run, a child run a stage, tables, figures, the review, the dataset, and the model with its aliases.
 
 Reads what the night left behind and nothing else, so it can be run again for a night whose tracking server was down.
 """
@@ -28,6 +28,7 @@ AGGREGATED = (
     tables.GROUPED_UPLIFT,
     tables.AUUC_BY_BUCKET,
     tables.TRUTH_METRICS,
+    tables.GATE,
     tables.DIAGNOSTICS,
 )
 
@@ -39,19 +40,21 @@ def run(night: runner.Night) -> None:
     attribution = night.published(tables.ATTRIBUTION)
     if attribution is None:
         raise ValueError(f"table attribution: night ds={night.ds} is not published: run the stages before publish")
-    model = read_model(night.spark, night.trained_model(night.conf.training.variants[0]))
-    refuse_another_model(night, model)
+    own = night.conf.training.variants[0]
+    candidate = read_model(night.spark, night.trained_model(own))
+    judged = of_gate(manifests, night.ds)
+    refuse_another_model(night, own, judged["speaks"]["model_version"])
     said = reviewed(manifests, night.ds)
     if night.claim is not None:  # before anything that needs the tracking server, which may be down
         night.claim.publish()
     tracker = Tracker.connect(night.conf)
-    tags = {**tracking.night_tags(night.conf, night.ds, manifests), "verdict": said["verdict"]}
+    tags = {**tracking.night_tags(night.conf, night.ds, manifests), "verdict": said["verdict"], **gate_tags(judged)}
     read_first = {"auuc_protocol": said["protocol"], "mlflow.note.content": said["summary"]}
     with tracker.run(f"night {night.ds}", {**tags, **read_first}) as parent:
         settings = tracking.redacted(config.to_dict(night.conf))
         parent.params(tracking.flat(settings))
         parent.client.log_dict(parent.run_id, settings, "config.yaml")
-        parent.metrics(headline(frames, night.conf.training.variants[0], said["protocol"]))
+        parent.metrics(headline(frames, own, said["protocol"]))
         parent.metrics({f"checks/{verdict}": n for verdict, n in said["checks"].items()})
         for name, frame in frames.items():
             parent.table(name, frame)
@@ -59,32 +62,50 @@ def run(night: runner.Night) -> None:
         _log_folder(night, parent, night.figures_folder(), "figures")
         parent.dataset(tables.ATTRIBUTION, night.path(tables.ATTRIBUTION), attribution.rows, attribution.checksum)
         tracking.log_stages(tracker, parent, manifests, {"data_date": night.ds})
-        version = _register(night, tracker, parent, tags, model)
+        version = _register(night, tracker, parent, tags, candidate)
         parent.end()
     night.note(mlflow={"uri": tracking.redacted(tracker.uri), "run_id": parent.run_id, "model_version": version})
 
 
-def refuse_another_model(night: runner.Night, model: FittedModel) -> None:
-    """ValueError where the table's rows come from another model than the one to be registered: trained since, say.
+def refuse_another_model(night: runner.Night, variant: str, version: str) -> None:
+    """ValueError where the table's rows come from another model than the one that the gate named: trained since, say.
 
     Cost: one row of the table, as a method has one model a night.
     """
-    row = night.read(tables.ATTRIBUTION).where(F.col("method") == model.variant).select("model_version").first()
+    row = night.read(tables.ATTRIBUTION).where(F.col("method") == variant).select("model_version").first()
     found = row["model_version"] if row else "no model"
-    if found != model.version:
+    if found != version:
         raise ValueError(
-            f"table attribution: the {model.variant} rows of ds={night.ds} must come from the model to be registered, "
-            f"{model.version}, got {found}: run the night again from jobs/train.py"
+            f"table attribution: the {variant} rows of ds={night.ds} must come from the model that the gate named, "
+            f"{version}, got {found}: run the night again from jobs/gate.py"
         )
+
+
+def of_gate(manifests: Sequence[Mapping[str, Any]], ds: str) -> Mapping[str, Any]:
+    """What jobs/gate.py noted of the night."""
+    return _notes(manifests, "gate", f"night ds={ds} has had no gate, and no model speaks without one")
+
+
+def gate_tags(judged: Mapping[str, Any]) -> dict[str, str]:
+    """The decision, its reasons one a tag, and the model that speaks."""
+    reasons = {f"gate_reason_{n}": reason for n, reason in enumerate(judged["gate_reasons"], start=1)}
+    speaks = judged["speaks"]
+    return {"gate": judged["gate"], **reasons, "model_version": speaks["model_version"], "model_ds": speaks["ds"]}
 
 
 def reviewed(manifests: Sequence[Mapping[str, Any]], ds: str) -> Mapping[str, Any]:
     """What jobs/report.py noted of the night: its verdict in a word and in words, the protocol, counts of checks."""
-    notes = [m["notes"] for m in manifests if m["stage"] == "report"]
-    if not notes:
-        raise ValueError(f"night ds={ds} has no report, which publish puts in front: run jobs/report.py before publish")
-    said: Mapping[str, Any] = notes[-1]["said"]
+    said: Mapping[str, Any] = _notes(manifests, "report", f"night ds={ds} has no report, which publish puts in front")[
+        "said"
+    ]
     return said
+
+
+def _notes(manifests: Sequence[Mapping[str, Any]], stage: str, otherwise: str) -> Mapping[str, Any]:
+    notes: list[Mapping[str, Any]] = [m["notes"] for m in manifests if m["stage"] == stage]
+    if not notes:
+        raise ValueError(f"{otherwise}: run jobs/{stage}.py before publish")
+    return notes[-1]
 
 
 def headline(frames: Mapping[str, pd.DataFrame], method: str, protocol: str) -> dict[str, float | None]:
@@ -126,11 +147,15 @@ def _log_folder(night: runner.Night, parent: Run, folder: str, artifact_path: st
 
 
 def _register(night: runner.Night, tracker: Tracker, parent: Run, tags: dict[str, Any], model: FittedModel) -> str:
-    """The night's own model (the first variant) as a new version with the alias `candidate`."""
+    """The night's own model (the first variant) as a new version with the alias `candidate`, or `champion` too."""
+    aliases = [tracking.CANDIDATE]
+    if night.is_champion(model.variant, model.version):
+        aliases.append(tracking.CHAMPION)
     with tempfile.TemporaryDirectory() as beside:
         for name, content in model.files.items():
             (Path(beside) / name).write_bytes(content)
-        return tracking.register_model(tracker, parent, night.conf, Path(beside), tags)
+        own = {"model_version": model.version, "model_ds": night.ds}
+        return tracking.register_model(tracker, parent, night.conf, Path(beside), tags | own, aliases)
 
 
 if __name__ == "__main__":

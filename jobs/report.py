@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from almmta_spark import runner, spark_tables, storage, tables
 from almmta_spark.report import page, read
-from almmta_spark.report.contents import Contents, NightFigures
+from almmta_spark.report.contents import Contents, Gate, NightFigures
 from almmta_spark.report.verdict import verdict
 
 EARLIER_NIGHTS = 28
@@ -44,6 +44,7 @@ def contents(night: runner.Night) -> Contents:
         env=conf.env,
         method=method,
         model_version=versions.iloc[0],
+        gate=said_by_gate(night),
         level=conf.evaluation.interval,
         lookback_hours=conf.journeys.lookback_hours,
         nights=nights,
@@ -56,6 +57,14 @@ def contents(night: runner.Night) -> Contents:
         journeys=read.chosen(read.sampled_journeys(attribution, method, conf.seed)),
         overlap_picture=storage.read_bytes(night.spark, storage.join(night.figures_folder(), OVERLAP)),
     )
+
+
+def said_by_gate(night: runner.Night) -> Gate:
+    """As jobs/gate.py noted it. ValueError where the night has had no gate."""
+    noted = night.notes_of("gate")
+    if not noted:
+        raise ValueError(f"night ds={night.ds} has had no gate: run jobs/gate.py, and the stages after it, first")
+    return Gate(tuple(noted["gate_reasons"]), noted["speaks"]["ds"], noted["champion"], noted["no_champion"])
 
 
 def figures(night: runner.Night, method: str) -> tuple[NightFigures, ...]:

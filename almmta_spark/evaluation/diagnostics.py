@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -55,6 +56,11 @@ class Check:
             "verdict": self.verdict,
             "advice": self.advice,
         }
+
+
+def first_sentence(text: str) -> str:
+    """Up to the first full stop that a capital follows."""
+    return re.split(r"(?<=[.])\s+(?=[A-Z])", text, maxsplit=1)[0]
 
 
 def overlap_checks(buckets: Mapping[int, BucketOverlap]) -> Iterator[Check]:

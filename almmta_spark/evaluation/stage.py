@@ -123,20 +123,8 @@ def evaluate(
         uplift_rows += auuc.grouped_rows(scored, measured, methods, conf.evaluation.interval)
         auuc_rows += auuc.auuc_rows(scored, measured, methods, conf.evaluation.interval)
     truth_rows = [] if sample is None else list(_truth_rows(inputs, sample, conf))
-    checks += [
-        *diagnostics.coverage_checks(found.partial),
-        *diagnostics.overlap_checks(lying.buckets),
-        *diagnostics.model_checks(fits),
-        *diagnostics.leak_checks(fits, anchored=any(s.anchor for s in conf.signals.values())),
-        *diagnostics.negative_control_checks(
-            negative_control.negative_controls(inputs.journey_scores, inputs.journeys)
-        ),
-        *diagnostics.mediator_overlap_checks(overlap.mediator_overlap(inputs.journey_scores)),
-        *diagnostics.placebo_checks(claims or {}, diagnostics.counted(fits)[1]),
-        *diagnostics.outcome_checks(fits),
-        *diagnostics.rejected_checks(row_counts or {}, conf.ingest.max_rejected_rate),
-    ]
-    checks += _refutations(inputs, conf, worth)
+    checks += diagnostics.coverage_checks(found.partial)
+    checks += night_checks(inputs, fits, lying, conf, row_counts, claims, worth)
     checks += _clip_sweep(inputs, found, auuc_rows, conf)
     if inputs.pairs is not None:
         own = conf.training.variants[0]
@@ -149,6 +137,31 @@ def evaluate(
         [check.row() for check in checks],
         _figures(uplift_rows, lying, sample, history or {}),
     )
+
+
+def night_checks(
+    inputs: Inputs,
+    fits: Mapping[str, predictions.ModelFit],
+    lying: overlap.Overlap,
+    conf: Config,
+    row_counts: Mapping[str, tuple[int, int]] | None = None,
+    claims: Mapping[str, float] | None = None,
+    worth: Sequence[Row] = (),
+) -> list[diagnostics.Check]:
+    """Checks of the night's data and of its models that need no protocol; the arguments are those of evaluate."""
+    return [
+        *diagnostics.overlap_checks(lying.buckets),
+        *diagnostics.model_checks(fits),
+        *diagnostics.leak_checks(fits, anchored=any(s.anchor for s in conf.signals.values())),
+        *diagnostics.negative_control_checks(
+            negative_control.negative_controls(inputs.journey_scores, inputs.journeys)
+        ),
+        *diagnostics.mediator_overlap_checks(overlap.mediator_overlap(inputs.journey_scores)),
+        *diagnostics.placebo_checks(claims or {}, diagnostics.counted(fits)[1]),
+        *diagnostics.outcome_checks(fits),
+        *diagnostics.rejected_checks(row_counts or {}, conf.ingest.max_rejected_rate),
+        *_refutations(inputs, conf, worth),
+    ]
 
 
 def _refutations(inputs: Inputs, conf: Config, worth: Sequence[Row]) -> list[diagnostics.Check]:

@@ -68,6 +68,20 @@ class Journey:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """What the gate said of the model that the night trained, and whose model speaks."""
+
+    reasons: tuple[str, ...]
+    """Against the night's own model; empty: it passed."""
+    model_ds: str
+    """The night that trained the model that speaks."""
+    champion: str | None = None
+    """The night that trained the champion."""
+    no_champion: str = ""
+    """Why there is none."""
+
+
+@dataclass(frozen=True)
 class Contents:
     """Everything the page of one night says, read from its tables; no user, no row of a log."""
 
@@ -75,6 +89,7 @@ class Contents:
     method: str
     """The night's own, the first of training.variants."""
     model_version: str
+    gate: Gate
     level: float
     """Nominal coverage of every interval."""
     lookback_hours: float

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from almmta_spark.evaluation.diagnostics import FAIL, NOT_IDENTIFIED, PASS, WARN
+from almmta_spark.evaluation.diagnostics import FAIL, NOT_IDENTIFIED, PASS, WARN, first_sentence
 from almmta_spark.evaluation.grouped import OBSERVATIONAL_NAMES
 from almmta_spark.report.contents import ALL_BUCKETS, Contents
 from almmta_spark.report.numbers import decimals, interval, number, short
@@ -19,7 +18,7 @@ HEADLINES = {
     FAIL: "Last night must not be used.",
 }
 IN_PART = "Last night can be used in part."
-FOUNDATIONS = ("ranking", "data", "other")
+FOUNDATIONS = ("gate", "ranking", "data", "other")
 """Questions that must not be answered with No for anything to be used."""
 ANSWERS = {PASS: "Yes", WARN: "With care", FAIL: "No"}
 _ORDER = (PASS, WARN, FAIL)
@@ -102,6 +101,7 @@ class Verdict:
 
 
 QUESTIONS = (
+    ("gate", "Has the model behind these numbers passed the gate?", ()),
     (
         "ranking",
         "May items, authors and clusters be ranked by their effects?",
@@ -154,8 +154,8 @@ def verdict(contents: Contents) -> Verdict:
     known = {kind for _, _, kinds in QUESTIONS for kind in kinds}
     areas = []
     for name, question, kinds in QUESTIONS:
-        of_area = [c for c in own if (c.kind in kinds if kinds else c.kind not in known)]
-        if not of_area and not kinds:
+        of_area = [c for c in own if (c.kind not in known if name == "other" else c.kind in kinds)]
+        if name == "other" and not of_area:
             continue
         found, reasons = _further(name, contents, of_area)
         answer = worst([found, *(c.verdict for c in of_area)])
@@ -175,6 +175,8 @@ def _told(of_area: Sequence[Check]) -> list[str]:
 
 def _further(name: str, contents: Contents, of_area: Sequence[Check]) -> tuple[str, list[str]]:
     """What an area knows beside its checks: a verdict and the reasons for it."""
+    if name == "gate":
+        return _gate(contents)
     if name == "ranking":
         return _ranking(contents)
     if name == "size":
@@ -182,6 +184,21 @@ def _further(name: str, contents: Contents, of_area: Sequence[Check]) -> tuple[s
     if name == "data":
         return _data(contents)
     return PASS, []
+
+
+def _gate(contents: Contents) -> tuple[str, list[str]]:
+    """A champion has passed on a night of its own; a refused model that speaks, for want of one, has not."""
+    gate = contents.gate
+    if not gate.reasons:
+        beside = (
+            f"beside the champion of {gate.champion}" if gate.champion else f"without a champion: {gate.no_champion}"
+        )
+        return PASS, [f"It was trained last night and passed, {beside}."]
+    if gate.model_ds != contents.tonight.ds:
+        said = f"The model trained last night was refused, and the champion of {gate.model_ds} speaks in its place."
+        return WARN, [said, *gate.reasons]
+    said = f"It was trained last night and refused, and no champion can speak in its place: {gate.no_champion}."
+    return FAIL, [said, *gate.reasons]
 
 
 EVIDENCE = {
@@ -241,8 +258,3 @@ def _data(contents: Contents) -> tuple[str, list[str]]:
     late = sum(contents.late.values())
     came = [f"{late:,} came late, after the night had first been read; they are in."] if late else []
     return PASS, [said, *came, *contents.warnings]
-
-
-def first_sentence(text: str) -> str:
-    """Up to the first full stop that a capital follows."""
-    return re.split(r"(?<=[.])\s+(?=[A-Z])", text, maxsplit=1)[0]

@@ -151,8 +151,11 @@ def test_the_run_says_the_verdict(client):
     store, run_id = client
     run = store.get_run(run_id)
     said = run.data.tags["mlflow.note.content"]
-    assert run.data.tags["verdict"] in ("warn", "fail") and run.data.tags["auuc_protocol"] == "exact"
-    assert said.startswith(("**! Last night can be used with care.**", "**✕ Last night can be used in part.**"))
+    assert run.data.tags["verdict"] == "fail" and run.data.tags["auuc_protocol"] == "exact"
+    assert said.startswith("**✕ Last night must not be used.**")  # refused after two epochs, and nobody else is there
+    assert run.data.tags["gate"] == "refused" and "placebo" in "".join(
+        reason for tag, reason in run.data.tags.items() if tag.startswith("gate_reason_")
+    )
     counted = [run.data.metrics[f"checks/{verdict}"] for verdict in ("pass", "warn", "fail")]
     assert counted[1] + counted[2] > 0 and sum(counted) > 20
 
@@ -431,6 +434,7 @@ STAGES_THAT_READ = {
     "propensity.l2": {"fit_propensity"},
     "pairs.match_quantile": {"build_pairs"},
     "training.epochs": {"train"},
+    "gate.journeys": {"gate"},
     "model.quadrature_nodes": {"train"},
     "attribution.half_life_hours": {"attribute"},
     "evaluation.min_group_rows": {"evaluate"},
@@ -522,7 +526,7 @@ def test_a_run_killed_between_writing_and_publishing_leaves_the_night_as_it_was(
 def test_one_rank_attributes_as_two_do(spark, night, attribution, tmp_path):
     shutil.copytree(night.warehouse, tmp_path / "warehouse")
     alone = replace(night, warehouse=str(tmp_path / "warehouse"), training=replace(night.training, num_ranks=1))
-    for name in ("train", "attribute"):
+    for name in ("train", "gate", "attribute"):
         runner.run_stage(runner.Night(spark, alone, DS, name), nightly.STAGES[name])
     of_one = spark_tables.read(spark, alone, tables.ATTRIBUTION, DS).toPandas()
     keys = ["method", "journey_id", "touch_id"]

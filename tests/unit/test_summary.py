@@ -15,6 +15,7 @@ NIGHT = {
     "truth_metrics": None,
     "auuc_by_bucket": None,
     "diagnostics": None,
+    "gate": None,
     "mlflow": {"uri": "sqlite:///runs/hard/mlflow.db", "run_id": "abc"},
 }
 
@@ -45,6 +46,12 @@ def test_the_summary_says_how_to_look_at_the_store_that_the_night_is_in(tmp_path
     assert "`make ui STORE=sqlite:///runs/hard/mlflow.db`" in capsys.readouterr().out
     summary.show(settings(tmp_path), {**NIGHT, "mlflow": {"uri": "http://mlflow.example", "run_id": "abc"}})
     assert "make ui" not in capsys.readouterr().out
+
+
+def test_the_summary_says_what_the_gate_said(tmp_path, capsys):
+    judged = {"gate": "refused", "gate_reasons": ["It leaks."], "speaks": {"ds": "2026-01-12", "model_version": "ab"}}
+    summary.show(settings(tmp_path), {**NIGHT, "gate": judged})
+    assert "Gate: refused; model ab of 2026-01-12 speaks\n  It leaks.\n" in capsys.readouterr().out
 
 
 def test_the_summary_says_where_the_review_lies_once_there_is_one(tmp_path, capsys):

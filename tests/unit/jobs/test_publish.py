@@ -8,9 +8,8 @@ from matplotlib.figure import Figure
 
 from almmta_spark import runner, storage, tables
 from almmta_spark.config import Config
-from almmta_spark.inference.attribution import FittedModel
 from jobs.evaluate import write_figures
-from jobs.publish import headline, refuse_another_model, reviewed
+from jobs.publish import gate_tags, headline, of_gate, refuse_another_model, reviewed
 from tests.nights import DS
 from tests.unit.report.nights import auuc, frame
 
@@ -22,18 +21,29 @@ def test_a_rerun_leaves_no_figure_of_the_run_before(tmp_path):
     assert storage.names(None, night.figures_folder()) == ["overlap.png"]
 
 
-def test_a_model_that_did_not_compute_the_table_is_not_registered(spark):
+def test_a_table_of_another_model_than_the_gate_named_is_not_logged(spark):
     rows = spark.createDataFrame([("latent", "old"), ("linear", "rule")], "method string, model_version string")
     night = SimpleNamespace(read=lambda table: rows, ds=DS)
 
-    def model(variant, version):
-        return FittedModel(variant, version, None, {}, {})
-
-    refuse_another_model(night, model("latent", "old"))
-    with pytest.raises(ValueError, match=r"latent rows of ds=2026-01-15 .* new, got old: .* again from jobs/train.py"):
-        refuse_another_model(night, model("latent", "new"))
+    refuse_another_model(night, "latent", "old")
+    with pytest.raises(ValueError, match=r"latent rows of ds=2026-01-15 .* new, got old: .* again from jobs/gate.py"):
+        refuse_another_model(night, "latent", "new")
     with pytest.raises(ValueError, match=r"paper rows .* got no model"):
-        refuse_another_model(night, model("paper", "new"))
+        refuse_another_model(night, "paper", "new")
+
+
+def test_the_runs_tags_say_the_decision_each_reason_and_who_speaks():
+    speaks = {"ds": "2026-01-12", "model_version": "abc"}
+    notes = {"gate": "refused", "gate_reasons": ["It leaks.", "It is worse."], "speaks": speaks}
+    assert gate_tags(of_gate([{"stage": "gate", "notes": notes}], DS)) == {
+        "gate": "refused",
+        "gate_reason_1": "It leaks.",
+        "gate_reason_2": "It is worse.",
+        "model_version": "abc",
+        "model_ds": "2026-01-12",
+    }
+    with pytest.raises(ValueError, match=r"ds=2026-01-15 has had no gate.*: run jobs/gate.py before publish"):
+        of_gate([], DS)
 
 
 def test_metrics_are_the_areas_of_the_nights_own_method_with_their_ends():

@@ -7,6 +7,7 @@ import pytest
 
 from almmta_spark import manifest, runner, spark_tables, storage, tables
 from almmta_spark.config import Config
+from almmta_spark.report.contents import Gate
 from jobs import report
 from tests.unit.report.nights import CHECKS, CLUSTERS, COUNTS, auuc, cluster
 
@@ -52,6 +53,17 @@ def test_a_night_without_its_own_method_has_no_report(night):
     other = replace(night.conf, training=replace(night.conf.training, variants=("paper",)))
     with pytest.raises(ValueError, match=r"attribution_by_cluster: ds=2026-01-15 must hold .* paper, got none"):
         report.contents(replace(night, conf=other))
+
+
+def test_a_night_without_a_gate_has_no_report_and_one_with_it_says_who_speaks(night):
+    with pytest.raises(ValueError, match=r"ds=2026-01-15 has had no gate: run jobs/gate.py"):
+        report.said_by_gate(night)
+    speaks = {"ds": "2026-01-14", "model_version": "0"}
+    notes = {"gate_reasons": ["It leaks."], "speaks": speaks, "champion": "2026-01-14", "no_champion": ""}
+    url = manifest.url(night.place.conf, DS, "gate")
+    storage.write_text(night.spark, url, json.dumps({"notes": notes}))
+    assert report.said_by_gate(replace(night)) == Gate(("It leaks.",), "2026-01-14", "2026-01-14")
+    storage.delete(night.spark, url)
 
 
 def test_what_stages_noted_in_words_is_said():

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from almmta_spark import tables
-from almmta_spark.report.contents import Contents, Extremes, Journey, NightFigures, Touch
+from almmta_spark.report.contents import Contents, Extremes, Gate, Journey, NightFigures, Touch
 
 DS = "2026-01-15"
 OWN = "latent"
@@ -103,6 +103,7 @@ def contents(*nights, **changes):
         "env": "test",
         "method": OWN,
         "model_version": "0123456789abcdef",
+        "gate": Gate((), DS, "2026-01-14"),
         "level": 0.95,
         "lookback_hours": 24.0,
         "nights": tuple(nights),

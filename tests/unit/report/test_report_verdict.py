@@ -10,7 +10,8 @@ from almmta_spark.evaluation.predictions import Fit, ModelFit
 from almmta_spark.evaluation.sensitivity import Sensitivity
 from almmta_spark.evaluation.subsets import Subsets
 from almmta_spark.report import verdict as said
-from tests.unit.report.nights import CHECKS, auuc, check, contents, night
+from almmta_spark.report.contents import Gate
+from tests.unit.report.nights import CHECKS, DS, auuc, check, contents, night
 
 
 def areas(found):
@@ -30,11 +31,25 @@ def test_a_night_whose_checks_pass_can_be_trusted():
 def test_a_warning_is_answered_where_it_belongs_and_nowhere_else():
     found = with_checks(check("proxy_reliability/latent", "warn", advice="Proxies say little. Log more."))
     answers = {name: area.answer for name, area in areas(found).items()}
-    assert answers == {"ranking": "Yes", "size": "With care", "overlap": "Yes", "data": "Yes"}
+    assert answers == {"gate": "Yes", "ranking": "Yes", "size": "With care", "overlap": "Yes", "data": "Yes"}
     assert (
         areas(found)["size"].reasons == ("Proxies say little. (`proxy_reliability/latent` 0.500)",)
         and found.verdict == "warn"
     )
+
+
+def test_a_refused_model_is_answered_first_with_every_reason():
+    found = said.verdict(contents(gate=Gate(("It leaks.", "It is worse."), "2026-01-12", "2026-01-12")))
+    first = found.areas[0]
+    assert (found.verdict, found.headline) == ("warn", "Last night can be used with care.")
+    assert (first.name, first.answer) == ("gate", "With care") and "champion of 2026-01-12 speaks" in first.reasons[0]
+    assert first.reasons[1:] == ("It leaks.", "It is worse.")
+
+
+def test_a_refused_model_that_speaks_for_want_of_a_champion_must_not_be_used():
+    found = said.verdict(contents(gate=Gate(("It leaks.",), DS, None, "no earlier night has passed")))
+    assert (found.areas[0].answer, found.headline) == ("No", "Last night must not be used.")
+    assert found.areas[0].reasons[0].endswith("no champion can speak in its place: no earlier night has passed.")
 
 
 def test_checks_that_say_the_same_are_told_together():

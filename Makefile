@@ -18,7 +18,7 @@ METHODS ?= short
 SETTINGS = $(foreach setting,$(SET),--set '$(setting)')
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help run test test-fast lint kuairand truth figures bench bench-auuc cluster ui gpu env clean
+.PHONY: help run test test-fast lint kuairand truth figures gate bench bench-auuc cluster ui gpu env clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -66,6 +66,9 @@ truth: env ## methods against the known truth: make truth WORLDS="default hard" 
 
 figures: env ## figures from our own fits and how stable they are: make figures N=60000, into reports/figures
 	@$(BIN)/python -m jobs.figures --world $(firstword $(WORLDS)) --seed $(firstword $(SEEDS)) --n $(firstword $(N)) $(SETTINGS)
+
+gate: env ## five nights: a healthy one passes the gate, spoilt ones are refused; written to reports/gate.{json,md}
+	@$(BIN)/python -m tests.gate_runs
 
 bench: env ## speed and scale, written to reports/bench.{json,md}, then bench-auuc
 	@$(BIN)/python -m tests.bench --sizes $(EXPOSURES)

@@ -42,7 +42,7 @@ BASELINES = ("first_touch", "last_touch", "linear", "time_decay", "position_base
 """Methods of baselines/, in the order in which the README explains them."""
 WORLDS = (
     *("default", "hard", "unconfounded", "leak_y", "leak_y_noanchor", "leak_w"),
-    *("direct", "w_to_m", "misspecified", "signed", "content", "rich", "rich_hard"),
+    *("direct", "w_to_m", "misspecified", "signed", "content", "rich", "rich_hard", "collapsed"),
 )
 
 

@@ -68,6 +68,7 @@ WORLDS: Mapping[str, Mechanism] = {
     "rich_hard": Mechanism(
         served_to_intenders=-0.5, proxies=_session_features(2.0, 1.0, 3.0, 1.0), entanglement=Entanglement()
     ),
+    "collapsed": Mechanism(taste=8.0, exploration=0.0),
 }
 """signed: a gain of .7 has log1p's slope at a usual sum. content: half of the uploads are un-inspired at 1.9."""
 

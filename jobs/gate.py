@@ -45,7 +45,7 @@ def find_champion(night: runner.Night, candidate: FittedModel) -> tuple[tuple[st
     if found is None:
         return None, "no earlier night has passed"
     ds, folder = found
-    if IngestSummary.from_dict(night.meta(tables.EVENTS)).clusters == clusters.FITTED:
+    if IngestSummary.from_dict(night.meta(tables.ACCEPTED_UPLOADS)).clusters == clusters.FITTED:
         return None, f"clusters are fitted anew each night, so that of {ds} knows others (give items.cluster)"
     model = inference.read_model(night.spark, folder)
     misfit = model.spec.misfits(candidate.spec)

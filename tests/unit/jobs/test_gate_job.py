@@ -30,12 +30,12 @@ def night(tmp_path):
 def ingested(night, how):
     """The card of the night's events, which says how items came to their clusters."""
     meta = IngestSummary({}, 0, 2, how, {}, ()).to_dict()
-    said = spark_tables.Published(tables.EVENTS.name, DS, "v", 0, "", meta)
+    said = spark_tables.Published(tables.ACCEPTED_UPLOADS.name, DS, "v", 0, "", meta)
     conf = night.place.conf
     with Claim(None, conf, DS) as claim:
-        url = storage.join(spark_tables.folder(conf, tables.EVENTS, DS), "version=v.json")
+        url = storage.join(spark_tables.folder(conf, tables.ACCEPTED_UPLOADS, DS), "version=v.json")
         storage.write_text(None, url, json.dumps(said.__dict__))
-        claim.draft[tables.EVENTS.name] = "v"
+        claim.draft[tables.ACCEPTED_UPLOADS.name] = "v"
         claim.publish()
 
 

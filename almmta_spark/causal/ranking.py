@@ -37,6 +37,8 @@ SHARES = ("all", "treated")
 FIGURES = ("auuc", "auuc_normalised", "qini", "uplift")
 LARGEST = 2.0**22
 """A row's weight, and weight x outcome, must be smaller to be counted in parts of 2^-40."""
+ARMS = (0, 1)
+"""Others, treated."""
 _SCALE, _LOW_BITS = 40, 20
 HIGH_BITS = _SCALE - _LOW_BITS
 """1 is 2^HIGH_BITS of the upper halves' parts."""

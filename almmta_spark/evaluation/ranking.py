@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -17,7 +18,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from almmta_spark.causal import ranking
-from almmta_spark.causal.ranking import MAX_STEPS, SAMPLE_ROWS, SHARES, Ranked
+from almmta_spark.causal.ranking import ARMS, MAX_STEPS, SAMPLE_ROWS, SHARES, Ranked
 from almmta_spark.evaluation import bootstrap
 from almmta_spark.evaluation.fixed_point import collect, halves
 
@@ -38,8 +39,8 @@ def evaluate(
 ) -> dict[str, dict[str, Any]]:
     """ranking.figures of each score column on the same rows: those of ranking.evaluate, to the last bit.
 
-    Cost: a count of rows, a scan for a sample of about SAMPLE_ROWS, from which come the cuts, and a scan a score for
-    its sums; nothing is exploded, Python sees no row. On the driver: the sample, and max_steps x NUM_CELLS x 2 sums.
+    Cost: a scan of treated and outcome, one for a sample of about SAMPLE_ROWS, from which come the cuts, and one a
+    score for its sums; nothing is exploded, Python sees no row. On the driver: the sample, and 8 sums a step and cell.
     """
     if share not in SHARES:
         raise ValueError(f"share must be one of {SHARES}, got {share!r}")
@@ -52,64 +53,91 @@ def evaluate(
     )
     names = {f"score_{i}": name for i, name in enumerate(scores)}
     names |= {"treated": treated} | ({} if weight is None else {"weight": weight}) | {"outcome": outcome, "user": user}
-    sampled = bootstrap.sampled(F.col("user"), seed, columns.count(), SAMPLE_ROWS)
+    totals = _totals(columns)
+    sampled = bootstrap.sampled(F.col("user"), seed, totals.rows, SAMPLE_ROWS)
     sample = collect(columns.where(sampled).select(*[f"score_{i}" for i in range(len(scores))]))
     found = {}
     for i, name in enumerate(scores):
         cut_K = ranking.cuts(sample[f"score_{i}"], max_steps)
         found[name] = ranking.figures(
-            _ranked(columns, f"score_{i}", cut_K, names, seed), replicates, seed, level, share
+            _ranked(columns, f"score_{i}", cut_K, names, seed, totals), replicates, seed, level, share
         )
     return found
 
 
-def _ranked(columns: DataFrame, score: str, cut_K: NDArray[np.float64], names: Mapping[str, str], seed: int) -> Ranked:
-    """One score's rows added up. ValueError where a column has rows that break its rule."""
-    outcome, weight = F.col("outcome"), F.col("weight") if "weight" in names else None
+@dataclass(frozen=True)
+class _Totals:
+    """What all scores share."""
+
+    rows: int
+    treated_rows: int
+    lowest: float
+    highest: float
+    binary: bool
+
+
+def _totals(columns: DataFrame) -> _Totals:
+    """One scan, of two columns."""
+    outcome = F.col("outcome")
+    found = columns.agg(
+        F.count(F.lit(1)).alias("rows"),
+        F.count_if(F.col("treated") != 0).alias("treated_rows"),
+        F.coalesce(F.min(outcome), F.lit(math.inf)).alias("lowest"),
+        F.coalesce(F.max(outcome), F.lit(-math.inf)).alias("highest"),
+        (F.count_if(outcome.isin(0.0, 1.0)) == F.count(F.lit(1))).alias("binary"),
+    ).first()
+    assert found is not None
+    return _Totals(**found.asDict())
+
+
+def _ranked(
+    columns: DataFrame, score: str, cut_K: NDArray[np.float64], names: Mapping[str, str], seed: int, totals: _Totals
+) -> Ranked:
+    """One score's rows added up. ValueError where a column has rows that break its rule.
+
+    A group a step and cell, with the sums of both arms beside each other: MAX_STEPS x NUM_CELLS of them are what
+    Spark's compiled hash map holds (spark.sql.codegen.aggregate.fastHashMap.capacityBit).
+    """
     rules = _rules([score, *(name for name in names if not name.startswith("score_"))])
     fine = reduce(Column.__and__, [F.coalesce(holds, F.lit(False)) for _, holds in rules.values()])
-    cell = bootstrap.user_cell(F.col("user"), seed)
-    place = (F.col("step") * bootstrap.NUM_CELLS + cell) * 2 + F.col("treated").cast("int")
+    place = F.col("step") * bootstrap.NUM_CELLS + bootstrap.user_cell(F.col("user"), seed)
     added = [
-        ("value", outcome if weight is None else outcome * weight),
-        *([] if weight is None else [("weight", weight)]),
+        sums.alias(f"{arm}_{i}")
+        for arm in ARMS
+        for i, sums in enumerate(_sums(fine & (F.col("treated") == arm), "weight" in names, totals.binary))
     ]
-    found = collect(
-        _with_step(columns, score, cut_K)
-        .groupBy(F.when(fine, place).otherwise(-1).alias("place"))
-        .agg(
-            F.count(F.lit(1)).alias("rows"),
-            F.min(outcome).alias("lowest"),
-            F.max(outcome).alias("highest"),
-            F.count_if(~outcome.isin(0.0, 1.0)).alias("other_outcomes"),
-            *[half.alias(f"{name}_{i}") for name, value in added for i, half in enumerate(halves(F.when(fine, value)))],
-        )
-    )
+    grouped = _with_step(columns, score, cut_K).groupBy(F.when(fine, place).otherwise(-1).alias("place"))
+    found = collect(grouped.agg(*added))
     if -1 in found["place"]:
         _refuse(columns, names)
     units = ranking.no_units(len(cut_K) + 1)
-    ones = [found["rows"] << ranking.HIGH_BITS, np.zeros_like(found["rows"])]
-    weights = ones if weight is None else [found["weight_0"], found["weight_1"]]
-    units[:, found["place"]] = [found["value_0"], found["value_1"], *weights]
-    return Ranked(
-        ranking.sums(units),
-        int(found["rows"].sum()),
-        int(found["rows"][found["place"] % 2 == 1].sum()),
-        float(found["lowest"].min(initial=math.inf)),
-        float(found["highest"].max(initial=-math.inf)),
-        not found["other_outcomes"].any(),
-    )
+    for arm in ARMS:
+        units[:, found["place"] * len(ARMS) + arm] = [found[f"{arm}_{i}"] for i in range(len(units))]
+    return Ranked(ranking.sums(units), **vars(totals))
+
+
+def _sums(here: Column, weighted: bool, binary: bool) -> list[Column]:
+    """The four of ranking.no_units over the rows that are here; what is 0 or 1 is counted, which is cheaper."""
+    outcome, weight = F.col("outcome"), F.col("weight") if weighted else F.lit(1.0)
+    value = _ones(here & (outcome == 1)) if binary and not weighted else halves(F.when(here, outcome * weight))
+    return [*value, *(halves(F.when(here, weight)) if weighted else _ones(here))]
+
+
+def _ones(here: Column) -> tuple[Column, Column]:
+    """fixed_point.halves of 1 for every row that is here."""
+    return F.shiftleft(F.count_if(here), ranking.HIGH_BITS), F.lit(0).cast("bigint")
 
 
 def _with_step(columns: DataFrame, score: str, cut_K: NDArray[np.float64]) -> DataFrame:
     """columns and step, ranking.step_of: a binary search, a projection a level, all compiled into one loop."""
     levels = max(1, len(cut_K).bit_length())
-    cuts = F.array(*map(F.lit, [*cut_K.tolist(), *[math.inf] * (2**levels - 1 - len(cut_K))]))
-    found, below = columns.withColumn("below", F.lit(0)), F.col("below")
+    ends = [*cut_K.tolist(), *[math.inf] * (2**levels - 1 - len(cut_K))]
+    numbers = ", ".join(f"double('{end}')" for end in ends)
+    cuts = F.expr(f"array({numbers})")  # as text: one call to the JVM, not one a number
+    found, below = columns.withColumns({"cuts": cuts, "below": F.lit(0)}), F.col("below")
     for half in (2**level for level in reversed(range(levels))):
-        found = found.withColumn(
-            "below", below + F.when(F.get(cuts, below + (half - 1)) < F.col(score), half).otherwise(0)
-        )
+        passed = F.get("cuts", below + (half - 1)) < F.col(score)
+        found = found.withColumn("below", below + F.when(passed, half).otherwise(0))
     return found.withColumn("step", len(cut_K) - below)
 
 

@@ -297,6 +297,8 @@ class EnsembleConfig:
 
     shared_error: float = 0.1
     """Relative standard error the intervals allow for what all fits get wrong alike: the model's form, shrinkage."""
+    unseen_effect: float = 0.005
+    """Standard error they allow besides, as a share of the journey's chance: effects too small for any fit to see."""
 
     def __post_init__(self) -> None:
         known = ("latent", "backdoor")  # paper learns from gradients turned round by Python, which no batch rule knows
@@ -305,6 +307,7 @@ class EnsembleConfig:
         _require(self.repeats >= 1, "training.ensemble.repeats", ">= 1", self.repeats)
         _require(0 <= self.agreement <= 1, "training.ensemble.agreement", "in [0, 1]", self.agreement)
         _require(self.shared_error >= 0, "training.ensemble.shared_error", ">= 0", self.shared_error)
+        _require(self.unseen_effect >= 0, "training.ensemble.unseen_effect", ">= 0", self.unseen_effect)
 
     @property
     def members(self) -> int:

@@ -89,6 +89,8 @@ class ItemSums:
     touches_I: NDArray[np.int64]
     ett_I: NDArray[np.float64]
     effect_I: NDArray[np.float64]
+    chances_I: NDArray[np.float64]
+    """p_outcome."""
     member_MI: NDArray[np.float64]
 
 
@@ -104,6 +106,7 @@ def item_sums(
         F.count(F.lit(1)).alias("touches"),
         fixed_sum(F.col("ett")).alias("ett"),
         fixed_sum(F.col("removal_effect")).alias("effect"),
+        fixed_sum(F.col("p_outcome")).alias("chances"),
         *member_sums(plan, "member", lambda value: value),
     )
     found = collect(sums.orderBy("method", "item_id"))
@@ -115,6 +118,7 @@ def item_sums(
             rows["touches"],
             rows["ett"],
             rows["effect"],
+            rows["chances"],
             np.stack([rows[f"member_{m}"] for m in range(plan.members)]),
         )
         for method, rows in of.items()
@@ -132,11 +136,12 @@ def group_interval_rows(sums: Mapping[str, ItemSums], conf: Config) -> Iterator[
             _, position = np.unique(group_I, return_inverse=True)
             touches_G = np.bincount(position, weights=items.touches_I)
             kept = touches_G >= conf.evaluation.min_group_rows
-            effect_G, ett_G, *members_G = (
+            effect_G, ett_G, chance_G, *members_G = (
                 (np.bincount(position, weights=values) / touches_G)[kept]
-                for values in (items.effect_I, items.ett_I, *items.member_MI)
+                for values in (items.effect_I, items.ett_I, items.chances_I, *items.member_MI)
             )
-            half_G = jackknife.half_width(members_G, effect_G, plan.folds, level, plan.shared_error)
+            unseen_G = plan.unseen_effect * chance_G
+            half_G = jackknife.half_width(members_G, effect_G, plan.folds, level, plan.shared_error, unseen_G)
             metrics = errors.interval_metrics(effect_G, half_G, ett_G, level, suffix)
             for metric, value in metrics.items():
                 yield {"method": method, "metric": metric, "value": null_if_nan(value), "n": int(kept.sum())}

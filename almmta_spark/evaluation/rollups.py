@@ -34,14 +34,15 @@ def rollup(attribution: DataFrame, table: Table, plan: EnsembleConfig, level: fl
         fixed_sum(F.col("credit")).alias("credit_sum"),
         fixed_sum(F.col("attribution_share") * F.col("outcome")).alias("attribution_share_sum"),
         F.max(F.size(MEMBERS)).alias("members"),
+        fixed_sum(F.col("p_outcome")).alias("chances"),
         *effects,
         *credits,
     )
     mean = F.col("removal_effect_sum") / F.col("exposures")
     figures = summed.join(users, key).withColumns({"removal_effect_mean": mean, "efficiency": mean})
     halves = {
-        "removal_effect_sum": half_width("effect", F.col("removal_effect_sum"), plan, level),
-        "credit_sum": half_width("credit", F.col("credit_sum"), plan, level),
+        "removal_effect_sum": half_width("effect", F.col("removal_effect_sum"), F.col("chances"), plan, level),
+        "credit_sum": half_width("credit", F.col("credit_sum"), F.col("chances"), plan, level),
     }
     halves |= dict.fromkeys(("removal_effect_mean", "efficiency"), halves["removal_effect_sum"] / F.col("exposures"))
     ends = {f"{name}_lower": F.col(name) - half for name, half in halves.items()}
@@ -52,7 +53,7 @@ def rollup(attribution: DataFrame, table: Table, plan: EnsembleConfig, level: fl
 def touch_intervals(attribution: DataFrame, plan: EnsembleConfig, level: float) -> DataFrame:
     """The rows with the intervals that their members give their effects; null without an ensemble."""
     members = {f"member_{m}": F.get(MEMBERS, F.lit(m)).cast("double") for m in range(plan.members)}
-    half = half_width("member", F.col("removal_effect"), plan, level)
+    half = half_width("member", F.col("removal_effect"), F.col("p_outcome"), plan, level)
     ends = {
         "removal_effect_lower": F.col("removal_effect") - half,
         "removal_effect_upper": F.col("removal_effect") + half,
@@ -66,14 +67,17 @@ def member_sums(plan: EnsembleConfig, name: str, of: Callable[[Column], Column])
     return [narrow_sum(of(F.get(MEMBERS, F.lit(m)))).alias(f"{name}_{m}") for m in range(plan.members)]
 
 
-def half_width(name: str, centre: Column, plan: EnsembleConfig, level: float) -> Column:
-    """jackknife.half_width of <name>_0, <name>_1, ... as a column; null where `members` is, an error where it differs
-    from the plan's number."""
+def half_width(name: str, centre: Column, chances: Column, plan: EnsembleConfig, level: float) -> Column:
+    """jackknife.half_width of <name>_0, <name>_1, ... as a column; chances: p_outcome, summed as the centre is.
+
+    Null where `members` is, an error where it differs from the plan's number.
+    """
     splits = [[F.col(f"{name}_{r * plan.folds + f}") for f in range(plan.folds)] for r in range(plan.repeats)]
     variance = sum((_spread(split) for split in splits), F.lit(0.0)) * F.lit(plan.folds - 1) / F.lit(plan.repeats)
     own = variance * F.lit(jackknife.inflation(plan.members, plan.folds))
-    shared = F.lit(plan.shared_error) * centre
-    half = F.lit(jackknife.multiplier(plan.members, plan.folds, level)) * F.sqrt(own + shared * shared)
+    shared, unseen = F.lit(plan.shared_error) * centre, F.lit(plan.unseen_effect) * chances
+    variance = own + shared * shared + unseen * unseen
+    half = F.lit(jackknife.multiplier(plan.members, plan.folds, level)) * F.sqrt(variance)
     wrong = F.concat(
         F.lit(f"attribution.{MEMBERS} must hold {plan.members} effects a touch (training.ensemble), got "),
         F.col("members").cast("string"),

@@ -57,7 +57,8 @@ def _intervals(effects: Effects, model: nn.Module, level: float) -> dict[str, ND
         unknown = dict.fromkeys(("removal_effect_lower", "removal_effect_upper"), np.full(effect_BL.shape, np.nan))
         return unknown | {"removal_effect_members": np.empty((*effect_BL.shape, 0))}
     plan, members_MBL = model.plan, _doubles(effects.member_MBL)
-    half_BL = jackknife.half_width(members_MBL, effect_BL, plan.folds, level, plan.shared_error)
+    unseen_B1 = plan.unseen_effect * _doubles(effects.p_outcome_B)[:, None]
+    half_BL = jackknife.half_width(members_MBL, effect_BL, plan.folds, level, plan.shared_error, unseen_B1)
     scores = {"removal_effect_lower": effect_BL - half_BL, "removal_effect_upper": effect_BL + half_BL}
     _refuse_non_finite(scores)
     return scores | {"removal_effect_members": np.moveaxis(effects.member_MBL.cpu().numpy(), 0, -1)}

@@ -291,14 +291,21 @@ def effects_and_chances(
     return tuple(torch.cat([getattr(e, n) for e in parts]).numpy() for n in ("removal_effect_BL", "p_deleted_BL"))
 
 
-def members_effects(model: Ensemble, night: Night, rows_per_batch: int = 4096) -> tuple[np.ndarray, np.ndarray]:
-    """[rows, L] effects by the fits that did not see the journey, and [members, rows, L] by each."""
+def members_effects(
+    model: Ensemble, night: Night, rows_per_batch: int = 4096
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """[rows, L] effects by the fits that did not see the journey, [members, rows, L] by each, [rows] p_outcome."""
     everything = Batch.from_columns(night.columns, night.spec)
     found = [
         model.effects(take(everything, index), seen=True)
         for index in torch.arange(night.spec.num_training).split(rows_per_batch)
     ]
-    return torch.cat([e.removal_effect_BL for e in found]).numpy(), torch.cat([e.member_MBL for e in found], 1).numpy()
+    chance = torch.cat([e.p_outcome_B for e in found])
+    return (
+        torch.cat([e.removal_effect_BL for e in found]).numpy(),
+        torch.cat([e.member_MBL for e in found], 1).numpy(),
+        chance.numpy(),
+    )
 
 
 def score(estimate: np.ndarray, night: Night) -> Scores:

@@ -59,6 +59,6 @@ def test_members_that_agree_leave_no_interval_and_further_dimensions_are_kept():
 
 def test_the_width_is_students_quantile_times_the_errors_of_the_fits_their_mean_and_what_they_share():
     members = np.random.default_rng(3).normal(size=15)
-    variance = jackknife.variance(members, 3) * (1 + 1 / 10) + (0.2 * 7.0) ** 2
+    variance = jackknife.variance(members, 3) * (1 + 1 / 10) + (0.2 * 7.0) ** 2 + 0.5**2
     expected = t.ppf(0.95, 10) * variance**0.5
-    assert jackknife.half_width(members, 7.0, 3, 0.9, shared_error=0.2) == pytest.approx(expected)
+    assert jackknife.half_width(members, 7.0, 3, 0.9, shared_error=0.2, unseen_X=0.5) == pytest.approx(expected)

@@ -24,6 +24,12 @@ BUCKETS = 2
 PLAN = EnsembleConfig(variants=("latent",), folds=2, repeats=3)
 
 
+def half_width(member_MX: np.ndarray, centre_X: np.ndarray, chance_X: np.ndarray) -> np.ndarray:
+    """Of the night's intervals."""
+    unseen = PLAN.unseen_effect * chance_X
+    return jackknife.half_width(member_MX, centre_X, PLAN.folds, 0.95, PLAN.shared_error, unseen)
+
+
 def frame(spark: SparkSession, table: tables.Table, rows: list[dict]) -> DataFrame:
     """Rows with the columns given, in the table's types; the others are left out."""
     names = list(rows[0])
@@ -189,14 +195,16 @@ def build(spark: SparkSession, num_users: int = 300, seed: int = 0) -> Night:
     rules = baselines.attribution(
         journeys_frame, propensities_frame, [heuristics.claim(method, 6.0) for method in ("last_touch", "linear")]
     )
-    half = jackknife.half_width(np.array(local.members.tolist()).T, local.latent, PLAN.folds, 0.95, PLAN.shared_error)
+    local["chance"] = 0.1 + local.latent.abs()
+    half = half_width(np.array(local.members.tolist()).T, local.latent, local.chance)
     shown = local.assign(lower=local.latent - half, upper=local.latent + half)
-    ddl = "touch_id bigint, latent double, members array<float>, lower double, upper double"
-    latent = spark.createDataFrame(shown[["touch_id", "latent", "members", "lower", "upper"]], ddl)
+    ddl = "touch_id bigint, latent double, chance double, members array<float>, lower double, upper double"
+    latent = spark.createDataFrame(shown[["touch_id", "latent", "chance", "members", "lower", "upper"]], ddl)
     ours = (
         rules.where("method = 'linear'")
         .join(latent, "touch_id")
         .withColumns({"method": F.lit("latent"), "removal_effect": F.col("latent"), "model_version": F.lit("v1")})
+        .withColumn("p_outcome", F.col("chance"))
         .withColumns({"credit": F.greatest("removal_effect", F.lit(0.0)), "removal_effect_ate": F.col("latent") / 2})
         .withColumns({f"removal_effect_{name}": F.col(name) for name in ("lower", "upper", "members")})
         .select(*rules.columns)

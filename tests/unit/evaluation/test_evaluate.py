@@ -7,10 +7,10 @@ import pytest
 from pyspark.sql import functions as F
 
 from almmta_spark import tables
-from almmta_spark.causal import jackknife, truth
+from almmta_spark.causal import truth
 from almmta_spark.config import Config, EvaluationConfig, TrainingConfig
 from almmta_spark.evaluation import exact, grouped, stage
-from tests.unit.evaluation.night import PLAN
+from tests.unit.evaluation.night import PLAN, half_width
 
 CONF = Config(
     evaluation=EvaluationConfig(min_group_rows=5, bootstrap_replicates=20), training=TrainingConfig(ensemble=PLAN)
@@ -78,6 +78,7 @@ def test_diagnostics_cover_what_the_night_has(found):
         "withholding_rows_used", "withholding_shortfall", "withholding_decisions", "effective_sample_share",
         "propensity_calibration", "clipped_weight_share", "overfit", "proxy_reliability", "num_outcomes", "base_rate",
         "rejected_rate", "negative_control", "mediator_overlap", "random_subset_total", "random_subset_ranking",
+        "hidden_confounder_total", "hidden_confounder_top", "direct_path_total", "direct_path_top",
     }  # fmt: skip
     assert all(r["verdict"] in ("pass", "warn", "fail") and r["advice"] for r in found.diagnostics)
 
@@ -128,11 +129,11 @@ def test_intervals_are_measured_against_the_truth_of_touches_and_of_groups_means
     known = small_night.touches[small_night.touches.truth]
     members = np.array(known.members.tolist())
     metrics = {r["metric"]: r["value"] for r in found.truth_metrics if r["method"] == "latent"}
-    half = jackknife.half_width(members.T, known.latent, PLAN.folds, 0.95, PLAN.shared_error)
+    half = half_width(members.T, known.latent, known.chance)
     expected = truth.interval_metrics(known.latent, half, known.ett, 0.95)
     by_cluster = known.assign(**{f"m{i}": members[:, i] for i in range(PLAN.members)}).groupby("cluster")
-    means = by_cluster[["latent", "ett", *(f"m{i}" for i in range(PLAN.members))]].mean()
-    half = jackknife.half_width(means.iloc[:, 2:].to_numpy().T, means.latent, PLAN.folds, 0.95, PLAN.shared_error)
+    means = by_cluster[["latent", "ett", "chance", *(f"m{i}" for i in range(PLAN.members))]].mean()
+    half = half_width(means.iloc[:, 3:].to_numpy().T, means.latent, means.chance)
     for suffix in ("_cluster", "_item"):  # one item a cluster
         expected |= truth.interval_metrics(means.latent, half, means.ett, 0.95, suffix)
     assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-6)

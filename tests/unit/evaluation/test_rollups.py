@@ -5,10 +5,9 @@ import pytest
 from pyspark.sql import functions as F
 
 from almmta_spark import tables
-from almmta_spark.causal import jackknife
 from almmta_spark.config import Config, EnsembleConfig, TrainingConfig
 from almmta_spark.evaluation import stage
-from tests.unit.evaluation.night import PLAN
+from tests.unit.evaluation.night import PLAN, half_width
 
 CONF = Config(training=TrainingConfig(ensemble=PLAN))
 
@@ -46,11 +45,11 @@ def test_intervals_of_groups_come_from_the_members_sums(small_night):
         members = np.array(rows.members.tolist())
         row = of_latent.loc[author]
         for name, per_touch in (("removal_effect_sum", members), ("credit_sum", members.clip(min=0))):
-            half = jackknife.half_width(per_touch.sum(0), row[name], PLAN.folds, 0.95, PLAN.shared_error)
+            half = half_width(per_touch.sum(0), row[name], rows.chance.sum())
             assert row[f"{name}_lower"] == pytest.approx(row[name] - half, abs=1e-6)
             assert row[f"{name}_upper"] == pytest.approx(row[name] + half, abs=1e-6)
         centre = row.removal_effect_sum
-        half = jackknife.half_width(members.sum(0), centre, PLAN.folds, 0.95, PLAN.shared_error) / len(rows)
+        half = half_width(members.sum(0), centre, rows.chance.sum()) / len(rows)
         for name in ("removal_effect_mean", "efficiency"):
             assert row[f"{name}_upper"] - row[name] == pytest.approx(half, abs=1e-8)
             assert row[name] - row[f"{name}_lower"] == pytest.approx(half, abs=1e-8)

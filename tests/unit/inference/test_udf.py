@@ -60,7 +60,8 @@ def test_an_ensembles_scores_hold_an_interval_and_each_members_effect(saved_ense
         members = np.stack(score.removal_effect_members)
         agreed = (np.abs(members) > 1e-7).mean(1) >= model.plan.agreement
         np.testing.assert_allclose(score.removal_effect, members[:, speaks_MB[:, row]].mean(1) * agreed, atol=1e-7)
-        half = jackknife.half_width(members.T, score.removal_effect, 3, 0.95, model.plan.shared_error)
+        unseen = model.plan.unseen_effect * score.p_outcome
+        half = jackknife.half_width(members.T, score.removal_effect, 3, 0.95, model.plan.shared_error, unseen)
         np.testing.assert_allclose(score.removal_effect_upper - score.removal_effect, half, atol=1e-12)
         np.testing.assert_allclose(score.removal_effect - score.removal_effect_lower, half, atol=1e-12)
         np.testing.assert_allclose(score.p_outcome - score.p_outcome_deleted, score.removal_effect, atol=1e-6)

@@ -444,8 +444,8 @@ class GateConfig:
     """Journeys (a hash sample of users) on which the candidate and the champion are judged."""
     must_pass: tuple[str, ...] = (
         *("overfit", "proxy_reliability", "outcome_leak", "negative_control", "mediator_overlap"),
-        *("effective_sample_share", "placebo_proxies", "placebo_touch", "random_subset_ranking"),
-        "champion_comparison",
+        *("impossible_exposure_share", "effective_sample_share", "placebo_proxies", "placebo_touch"),
+        *("random_subset_ranking", "champion_comparison"),
     )
     """Kinds of checks whose warning refuses a candidate, as a failure of any does."""
     margin: float = 0.005

@@ -83,6 +83,14 @@ def overlap_checks(buckets: Mapping[int, BucketOverlap]) -> Iterator[Check]:
         )
     pairs = sum(b.pairs for b in buckets.values())
     yield Check(
+        "impossible_exposure_share",
+        sum(b.impossible for b in buckets.values()) / pairs if pairs else float("nan"),
+        0.1,
+        "For this share of (journey, cluster) pairs an exposure all but cannot happen, or all but must (propensity."
+        "min_propensity): nobody there can be compared. Let the recommender explore, or merge clusters that reach none "
+        "but their own users.",
+    )
+    yield Check(
         "clipped_weight_share",
         sum(b.clipped for b in buckets.values()) / pairs if pairs else float("nan"),
         0.01,

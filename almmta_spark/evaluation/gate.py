@@ -98,7 +98,7 @@ def candidate_checks(
     own = conf.training.variants[0]
     alone = replace(inputs, journey_scores=inputs.journey_scores.where(F.col("method") == own))
     fits = predictions.model_fits(predictions.predictions(alone.journey_scores))
-    lying = overlap.overlap(inputs.propensities, conf.propensity.max_weight)
+    lying = overlap.overlap(inputs.propensities, conf.propensity)
     checks = stage.night_checks(alone, fits, lying, conf, row_counts, claims)
     compared = comparison(inputs.journey_scores, conf)
     return checks if compared is None else [*checks, compared]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from almmta_spark.config import PropensityConfig
 from almmta_spark.evaluation.fixed_point import collect, fixed_sum
 
 BINS_PER_LOGIT = 8
@@ -40,9 +41,11 @@ class BucketOverlap:
     """Kish's effective sample size of the exposed pairs' weights."""
     clipped: int
     """Pairs whose weight stands at the clip."""
+    impossible: int
+    """Pairs whose propensity stands at a clip: exposure all but cannot happen, or all but must."""
 
 
-def overlap(propensities: DataFrame, max_weight: float) -> Overlap:
+def overlap(propensities: DataFrame, conf: PropensityConfig) -> Overlap:
     """One scan of propensities, exploded in place. Collects at most buckets x 2 x some 150 bins."""
     zipped = F.arrays_zip("propensity_bucket", "propensity", "exposed", "stabilized_weight")
     pairs = propensities.select(F.inline(zipped))
@@ -54,8 +57,12 @@ def overlap(propensities: DataFrame, max_weight: float) -> Overlap:
             fixed_sum(p).alias("predicted"),
             fixed_sum(weight).alias("weight"),
             fixed_sum(weight * weight).alias("weight_squared"),
-            # the clip was stored as a float
-            F.count_if(F.col("stabilized_weight") >= F.lit(max_weight).cast("float")).alias("clipped"),
+            # the clips were stored as floats
+            F.count_if(F.col("stabilized_weight") >= F.lit(conf.max_weight).cast("float")).alias("clipped"),
+            F.count_if(
+                (F.col("propensity") <= F.lit(conf.min_propensity).cast("float"))
+                | (F.col("propensity") >= F.lit(1.0 - conf.min_propensity).cast("float"))
+            ).alias("impossible"),
         )
     )
     exposed = found["exposed"].astype(bool)
@@ -78,6 +85,7 @@ def _bucket(rows: Mapping[str, NDArray[Any]]) -> BucketOverlap:
         float(rows["predicted"].sum()),
         float(rows["weight"][treated].sum()) ** 2 / squares if squares else 0.0,
         int(rows["clipped"].sum()),
+        int(rows["impossible"].sum()),
     )
 
 

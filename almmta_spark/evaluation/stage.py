@@ -110,7 +110,7 @@ def evaluate(
     sample = _truth_sample(inputs, found, conf)
     predicted = predictions.predictions(inputs.journey_scores)
     fits = predictions.model_fits(predicted)
-    lying = overlap.overlap(inputs.propensities, conf.propensity.max_weight)
+    lying = overlap.overlap(inputs.propensities, conf.propensity)
     sums, checks = _protocols(inputs, found, conf, models=sorted(set(fits) & set(found.by_method)))
     uplift_rows: list[Row] = []
     auuc_rows: list[Row] = []

@@ -123,7 +123,13 @@ QUESTIONS = (
     (
         "overlap",
         "May exposed and unexposed users be compared, once weighted?",
-        ("effective_sample_share", "propensity_calibration", "clipped_weight_share", "clip_sweep"),
+        (
+            "effective_sample_share",
+            "propensity_calibration",
+            "clipped_weight_share",
+            "clip_sweep",
+            "impossible_exposure_share",
+        ),
     ),
     ("data", "Is everything there that should be?", ("rejected_rate", "withholding_rows_used", "base_rate")),
     ("other", "Does every other check pass?", ()),

@@ -17,7 +17,7 @@ def verdicts(checks):
 
 
 def test_a_healthy_night_passes_everything():
-    bucket = BucketOverlap(pairs=1000, exposed=200, predicted=205.0, effective_exposed=150.0, clipped=3)
+    bucket = BucketOverlap(pairs=1000, exposed=200, predicted=205.0, effective_exposed=150.0, clipped=3, impossible=0)
     checks = [
         *diagnostics.overlap_checks({0: bucket}),
         *diagnostics.model_checks({"latent": GOOD_FIT}),
@@ -26,14 +26,14 @@ def test_a_healthy_night_passes_everything():
         *diagnostics.withholding_checks({"latent": Comparison(0.01, 0.001, -0.002, 0.004, 6000, 5000.0)}, 1.0),
     ]
     assert set(verdicts(checks).values()) == {"pass"}
-    assert len(verdicts(checks)) == len(checks) == 11
+    assert len(verdicts(checks)) == len(checks) == 12
 
 
 def test_bad_overlap_warns_per_bucket():
-    thin = BucketOverlap(pairs=1000, exposed=200, predicted=400.0, effective_exposed=20.0, clipped=100)
-    empty = BucketOverlap(pairs=10, exposed=0, predicted=0.1, effective_exposed=0.0, clipped=0)
+    thin = BucketOverlap(pairs=1000, exposed=200, predicted=400.0, effective_exposed=20.0, clipped=100, impossible=200)
+    empty = BucketOverlap(pairs=10, exposed=0, predicted=0.1, effective_exposed=0.0, clipped=0, impossible=0)
     found = verdicts(diagnostics.overlap_checks({0: thin, 1: empty}))
-    assert set(found.values()) == {"warn"} and len(found) == 5
+    assert set(found.values()) == {"warn"} and len(found) == 6
 
 
 @pytest.mark.parametrize(

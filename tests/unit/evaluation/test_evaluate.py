@@ -79,6 +79,7 @@ def test_diagnostics_cover_what_the_night_has(found):
         "propensity_calibration", "clipped_weight_share", "overfit", "proxy_reliability", "num_outcomes", "base_rate",
         "rejected_rate", "negative_control", "mediator_overlap", "random_subset_total", "random_subset_ranking",
         "hidden_confounder_total", "hidden_confounder_top", "direct_path_total", "direct_path_top",
+        "impossible_exposure_share",
     }  # fmt: skip
     assert all(r["verdict"] in ("pass", "warn", "fail") and r["advice"] for r in found.diagnostics)
 

@@ -152,7 +152,7 @@ def test_every_check_of_a_night_has_its_question():
     compared = withholding.Comparison(0.01, 0.0, -0.1, 0.1, 500, 800.0)
     made = [
         *diagnostics.coverage_checks({"linear": 0.5}),
-        *diagnostics.overlap_checks({0: BucketOverlap(10, 5, 5.0, 4.0, 0)}),
+        *diagnostics.overlap_checks({0: BucketOverlap(10, 5, 5.0, 4.0, 0, 0)}),
         *diagnostics.model_checks(fits),
         *diagnostics.leak_checks(fits, anchored=True),
         *diagnostics.negative_control_checks({"latent": 1.0}),

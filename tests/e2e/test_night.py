@@ -353,7 +353,7 @@ def test_the_method_is_shown_against_the_exact_truth(kernels, night, report, tmp
 
 def test_the_notebook_of_real_logs_reads_any_night(kernels, night, tmp_path):
     said, pictures = shown(kernels.executed("kuairand", night, tmp_path))
-    assert "published: 1; fitted and evaluated together: 1" in said and "Last night can be used" in said
+    assert "published: 1; fitted and evaluated together: 1" in said and "Last night must not be used" in said
     assert len(pictures) == 2 + len(tables.PROTOCOLS)  # causes, exposures
 
 

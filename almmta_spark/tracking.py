@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from almmta_spark import config, tables
+from almmta_spark import config, storage, tables
 from almmta_spark.config import Config
 
 if TYPE_CHECKING:
@@ -72,6 +73,21 @@ def _experiment(conf: Config) -> str:
     return f"almmta/{conf.env}/nightly"
 
 
+def _make_store(path: Path) -> None:
+    """A new SQLite store with MLflow's tables, there whole or not at all.
+
+    MLflow makes them in place, by hundreds of statements, and cannot open what is left where it is killed among them.
+    """
+    import mlflow
+
+    if path.exists():
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / path.name
+        mlflow.MlflowClient(f"sqlite:///{made}").search_experiments(max_results=1)
+        storage.put_new(None, str(path), made.read_bytes())  # else another night was quicker
+
+
 def night_run(conf: Config, ds: str) -> MlflowRun:
     """The newest whole run of a night, to be read. ValueError where the night has not been logged."""
     import mlflow
@@ -101,7 +117,7 @@ class Tracker:
 
         uri = _uri(conf)
         if uri.startswith("sqlite:///"):
-            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            _make_store(Path(uri.removeprefix("sqlite:///").partition("?")[0]))
         mlflow.set_tracking_uri(uri)
         client = mlflow.MlflowClient(uri)
         name = _experiment(conf)
@@ -110,6 +126,12 @@ class Tracker:
         if found is None:
             return cls(client, client.create_experiment(name, artifacts, {"mlflow.note.content": _ABOUT}), uri)
         return cls(client, found.experiment_id, uri)
+
+    def end_dead_runs(self, ds: str) -> None:
+        """Ends, as killed, a night's runs that are still open: whoever holds its claim knows that nobody is at them."""
+        open_runs = f"tags.data_date = '{ds}' and attributes.status = 'RUNNING'"
+        for run in self.client.search_runs([self.experiment_id], open_runs):
+            self.client.set_terminated(run.info.run_id, "KILLED")
 
     @contextmanager
     def run(

@@ -48,6 +48,7 @@ def run(night: runner.Night) -> None:
     if night.claim is not None:  # before anything that needs the tracking server, which may be down
         night.claim.publish()
     tracker = Tracker.connect(night.conf)
+    tracker.end_dead_runs(night.ds)
     tags = {**tracking.night_tags(night.conf, night.ds, manifests), "verdict": said["verdict"], **gate_tags(judged)}
     read_first = {"auuc_protocol": said["protocol"], "mlflow.note.content": said["summary"]}
     with tracker.run(f"night {night.ds}", {**tags, **read_first}) as parent:

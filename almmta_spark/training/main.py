@@ -22,6 +22,7 @@ from almmta_spark.model import ensemble, saved
 from almmta_spark.training import deferred_init, loader, structure
 from almmta_spark.training.distributed import Ranks, session
 from almmta_spark.training.folder import Folder
+from almmta_spark.training.launcher import die_with_launcher
 from almmta_spark.training.loop import Trainer
 from almmta_spark.training.request import FitRequest, FitResult
 from almmta_spark.training.shard import Shard
@@ -36,6 +37,7 @@ def run(*requests: str) -> list[str]:
     Rank 0 leaves each result in the request's output_dir: read it there (FitResult.load), since a launcher's return
     value is not reliable.
     """
+    die_with_launcher()
     if not log.handlers and not logging.getLogger().handlers:
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(logging.Formatter("%(message)s"))

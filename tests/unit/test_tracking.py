@@ -1,5 +1,7 @@
 """Logging a night to a real MLflow tracking store."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pandas as pd
@@ -17,6 +19,24 @@ MANIFEST = {
     "outputs": {"journeys": {"rows": 7, "checksum": "1", "version": "v"}},
     "notes": {"history": {"latent": [{"epoch": 0, "loss": 2.0}, {"epoch": 1, "loss": 1.0}]}},
 }
+
+
+DIES_AMONG_THE_STATEMENTS_THAT_MAKE_THE_STORE = """
+import os, sys
+from dataclasses import replace
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from almmta_spark import config, tracking
+seen = []
+
+@event.listens_for(Engine, "before_cursor_execute")
+def die(connection, cursor, statement, *rest):
+    if seen and seen[-1].startswith("ALTER") and "alembic_version" in statement:  # changed, and not told yet
+        os._exit(9)
+    seen.append(statement.strip())
+
+tracking.Tracker.connect(replace(config.Config(), warehouse=sys.argv[1]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +83,30 @@ def test_a_run_that_breaks_is_failed(tracker):
     with pytest.raises(RuntimeError), tracker.run("night", {}) as run:
         raise RuntimeError("boom")
     assert tracker.client.get_run(run.run_id).info.status == "FAILED"
+
+
+def test_what_a_killed_run_left_open_is_ended_and_another_nights_run_is_not(tracker):
+    def left_open(ds):
+        return tracker.client.create_run(tracker.experiment_id, tags={"data_date": ds}).info.run_id
+
+    killed, elsewhere = left_open("2026-01-17"), left_open("2026-01-18")
+    with tracker.run("night", {"data_date": "2026-01-17"}) as whole:
+        whole.end()
+    tracker.end_dead_runs("2026-01-17")
+    statuses = [tracker.client.get_run(run_id).info.status for run_id in (killed, whole.run_id, elsewhere)]
+    assert statuses == ["KILLED", "FINISHED", "RUNNING"]
+
+
+@pytest.mark.long
+def test_a_store_that_a_kill_kept_from_being_made_is_made_by_the_next_run(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    warehouse = str(tmp_path / "warehouse")
+    command = [sys.executable, "-c", DIES_AMONG_THE_STATEMENTS_THAT_MAKE_THE_STORE, warehouse]
+    assert subprocess.run(command, capture_output=True).returncode == 9
+    assert not (tmp_path / "mlflow.db").exists()
+    tracker = Tracker.connect(replace(config.Config(), warehouse=warehouse))
+    assert tracker.client.get_experiment(tracker.experiment_id).name == "almmta/local/nightly"
+    assert [path.name for path in tmp_path.glob("*mlflow*")] == ["mlflow.db"]
 
 
 def test_secrets_are_redacted_and_the_rest_is_flat():

@@ -20,6 +20,7 @@ import yaml
 
 ROLES = ("outcome_proxy", "intent_proxy")
 KINDS = ("binary", "count")
+LOG_FORMATS = ("text", "json")
 VARIANTS = (
     "latent",
     "paper",
@@ -539,6 +540,8 @@ class Config:
     """Nights before those asked for that jobs/nightly runs again where rows that came late have changed their input."""
     report_file: str = ""
     """Where nightly writes the night's summary as JSON (empty: nowhere)."""
+    log_format: str = "text"
+    """Of the job's messages on stderr: text, or json (an object a line, for whoever collects logs)."""
     spark: Mapping[str, str] = field(default_factory=dict)
     """Spark settings a plain `python -m jobs.x` run uses; spark-submit's own go before them."""
     signals: Mapping[str, SignalConfig] = field(default_factory=dict)
@@ -561,6 +564,7 @@ class Config:
         _require(self.pool_nights >= 1, "pool_nights", ">= 1", self.pool_nights)
         _require(self.lateness_nights >= 0, "lateness_nights", ">= 0", self.lateness_nights)
         _require(bool(self.warehouse), "warehouse", "a folder or URL", self.warehouse)
+        _require(self.log_format in LOG_FORMATS, "log_format", f"one of {LOG_FORMATS}", self.log_format)
         _require(self.env.replace("-", "").replace("_", "").isalnum(), "env", "letters, digits, - and _", self.env)
 
 

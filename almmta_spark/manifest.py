@@ -25,7 +25,7 @@ from almmta_spark.storage import Spark
 
 NOTHING = "nothing"
 """What a look finds where there is nothing."""
-NO_MATTER = ("warehouse", "report_file", "spark", "publishing")
+NO_MATTER = ("warehouse", "report_file", "log_format", "spark", "publishing")
 """Settings that decide where and how a stage runs, and none of its rows."""
 Manifest = Mapping[str, Any]
 

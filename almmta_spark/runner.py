@@ -11,7 +11,6 @@ import logging
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,13 +18,14 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from almmta_spark import config, java_home, manifest, spark_tables, storage, tables
+from almmta_spark import config, java_home, log_lines, manifest, spark_metrics, spark_tables, storage, tables
 from almmta_spark.config import Config
 from almmta_spark.manifest import NO_MATTER, NOTHING, Place, manifests, traced
 from almmta_spark.night_log import Claim, ClaimLost
 from almmta_spark.tables import Table
 
-log = logging.getLogger("almmta")
+log = log_lines.log
+set_up_logging = log_lines.set_up
 
 AFTER_ALL = "9999-12-31"
 """A night after all others."""
@@ -312,16 +312,23 @@ def _run(night: Night, stage: Stage) -> dict[str, Any]:
     url = manifest.url(conf, night.ds, night.stage)
     storage.delete(night.spark, url)  # whatever is left half done from here on is done again
     started = datetime.now(UTC)
-    clock = time.monotonic()
-    log.info("%s", night.stage)
+    meter = spark_metrics.Meter(night.spark)
+    _say(night, "started", night.stage)
     night.look("code")
-    stage(night)
-    seconds = time.monotonic() - clock
-    done = {
+    try:
+        stage(night)
+    except BaseException as error:
+        seconds, cost = meter.read()
+        message = f"  failed after {seconds:.1f} s: {type(error).__name__}"
+        _say(night, "failed", message, logging.ERROR, seconds=seconds, error=f"{type(error).__name__}: {error}", **cost)
+        raise
+    seconds, cost = meter.read()
+    done: dict[str, Any] = {
         "stage": night.stage,
         "ds": night.ds,
         "started": started.isoformat(),
-        "seconds": round(seconds, 3),
+        "seconds": seconds,
+        "spark": cost,
         "inputs": night.inputs,
         "outputs": night.outputs,
         "notes": night.notes,
@@ -331,8 +338,19 @@ def _run(night: Night, stage: Stage) -> dict[str, Any]:
         "code_version": manifest.code_version(),
     }
     storage.write_text(night.spark, url, json.dumps(done, indent=1))
-    log.info("  done in %.1f s", seconds)
+    message = f"  done in {seconds:.1f} s{spark_metrics.told(cost)}"
+    _say(night, "done", message, seconds=seconds, rows=_rows(done), **cost)
     return done
+
+
+def _say(night: Night, what: str, message: str, level: int = logging.INFO, **fields: Any) -> None:
+    """An event of a stage."""
+    log_lines.event(f"stage_{what}", message, level, night=night.ds, stage=night.stage, **fields)
+
+
+def _rows(done: Mapping[str, Any]) -> dict[str, int]:
+    """Rows of each table that a stage has written, from its manifest."""
+    return {name: out["rows"] for name, out in done["outputs"].items()}
 
 
 def run_if_changed(night: Night, stage: Stage) -> bool:
@@ -345,7 +363,7 @@ def run_if_changed(night: Night, stage: Stage) -> bool:
     why = manifest.verdict(found, night.place)
     if found is not None and not why:
         night.claim.draft.update(manifest.made_by(found))
-        log.info("%s: unchanged, skipped", night.stage)
+        _say(night, "skipped", f"{night.stage}: unchanged, skipped", rows=_rows(found))
         return False
     log.info("%s: %s", night.stage, why)
     run_stage(night, stage)
@@ -357,12 +375,19 @@ def storage_session(conf: Config, name: str) -> SparkSession | None:
     return None if storage.local_path(conf.warehouse) else session(conf, name)
 
 
+def settings(args: argparse.Namespace) -> Config:
+    """What the command line says is to be done; from here on messages have the format that it says."""
+    conf = config.load(args.conf, args.overrides)
+    set_up_logging(conf.log_format)
+    return conf
+
+
 def main(stage_name: str, stage: Stage, description: str | None) -> None:
     """The body of a job that is one stage."""
     set_up_logging()
     args = parser(description).parse_args()
     try:
-        conf = config.load(args.conf, args.overrides)
+        conf = settings(args)
         spark_tables.index_ts(args.ds)
         run_stage(Night(session(conf, stage_name), conf, args.ds, stage_name), stage)
     except (ValueError, ClaimLost) as error:
@@ -373,9 +398,3 @@ def fail(error: Exception) -> None:
     """Ends the job with the error's own words; they say what to do."""
     log.error("error: %s", error)
     sys.exit(2)
-
-
-def set_up_logging() -> None:
-    """Our own messages to stderr; of libraries' only warnings."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    log.setLevel(logging.INFO)

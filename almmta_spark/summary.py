@@ -14,7 +14,7 @@ import psutil
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from almmta_spark import night_log, runner, spark_tables, storage, tables, tracking
+from almmta_spark import night_log, redaction, runner, spark_metrics, spark_tables, storage, tables, tracking
 from almmta_spark.config import Config
 
 
@@ -71,6 +71,7 @@ def collect(
             "skipped": m["stage"] in skipped,
             "rows_in": {name: i["rows"] for name, i in m["inputs"].items() if "rows" in i},
             "rows_out": {name: o["rows"] for name, o in m["outputs"].items()},
+            "spark": m.get("spark", {}),
         }
         for m in manifests
     ]
@@ -87,6 +88,7 @@ def collect(
         "journeys": journeys[0],
         "outcomes": journeys[1],
         "accounting": notes.get("accounting"),
+        "late": notes.get("late", {}),
         "truth_metrics": _records(spark, conf, tables.TRUTH_METRICS, ds),
         "auuc_by_bucket": _records(spark, conf, tables.AUUC_BY_BUCKET, ds),
         "diagnostics": _records(spark, conf, tables.DIAGNOSTICS, ds),
@@ -115,18 +117,15 @@ def imports(spark: SparkSession, conf: Config) -> dict[str, Any]:
 
 def show(conf: Config, night: Mapping[str, Any]) -> None:
     """Prints the night."""
-    print("\n".join(_lines(conf, night)))
+    print(redaction.text("\n".join(_lines(conf, night))))
 
 
 def _lines(conf: Config, night: Mapping[str, Any]) -> list[str]:
     lines = ["", f"Night {night['ds']}: {night['seconds']:.0f} s, peak memory {night['peak_memory_gb']:.1f} GB", ""]
-    for stage in night["stages"]:
-        out = ", ".join(f"{name} {rows:,}" for name, rows in stage["rows_out"].items())
-        took = "  skipped" if stage["skipped"] else f"{stage['seconds']:>7.1f} s"
-        lines.append(f"  {stage['stage']:<16}{took}  {out}")
+    lines += _stages(night["stages"])
     if night["accounting"]:
-        lines += ["", "Rows in, and where they went"]
-        lines += _table(pd.DataFrame([{"table": t, **counts} for t, counts in night["accounting"].items()]))
+        lines += ["", "Rows in, and where they went; late: of all, those in files that came after the first run"]
+        lines += _table(pd.DataFrame([_account(night, table) for table in night["accounting"]]))
     if night["truth_metrics"]:
         metrics = pd.DataFrame(night["truth_metrics"]).pivot(index="method", columns="metric", values="value")
         known = [m for m in _AGAINST_TRUTH if m in metrics]
@@ -161,6 +160,31 @@ def _lines(conf: Config, night: Mapping[str, Any]) -> list[str]:
         look = f": `make ui STORE={uri}`" if uri.startswith("sqlite:") else ""
         lines.append(f"MLflow   run {night['mlflow']['run_id']} in {uri}{look}")
     return lines
+
+
+def _stages(stages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each stage took and wrote; of one that was skipped, what it had written."""
+    lines = [f"  {'stage':<16}{'seconds':>9}{'tasks':>8}{'shuffled':>10}{'spilled':>10}{'skew':>6}  rows written"]
+    for stage in stages:
+        out = ", ".join(f"{name} {rows:,}" for name, rows in stage["rows_out"].items())
+        took = "  skipped" if stage["skipped"] else f"{stage['seconds']:>9.1f}"
+        lines.append(f"  {stage['stage']:<16}{took}{_cost(stage):<34}  {out}".rstrip())
+    return lines
+
+
+def _cost(stage: Mapping[str, Any]) -> str:
+    """Tasks, bytes shuffled and spilled, skew, in 34 columns; empty where the stage did not run, or not in Spark."""
+    cost = stage["spark"]
+    if stage["skipped"] or not cost.get("tasks"):
+        return ""
+    skew = "-" if cost["skew"] is None else f"{cost['skew']:.1f}"
+    sizes = [spark_metrics.size(of(cost)) for of in (spark_metrics.shuffled, spark_metrics.spilled)]
+    return f"{cost['tasks']:>8,}{sizes[0]:>10}{sizes[1]:>10}{skew:>6}"
+
+
+def _account(night: Mapping[str, Any], table: str) -> dict[str, Any]:
+    """Where a table's rows went, and how many of all came late."""
+    return {"table": table, **night["accounting"][table], "late": night["late"].get(table, 0)}
 
 
 def _table(frame: pd.DataFrame) -> list[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from almmta_spark import config, storage, tables
+from almmta_spark import config, redaction, storage, tables
 from almmta_spark.config import Config
 
 if TYPE_CHECKING:
@@ -30,18 +29,6 @@ if TYPE_CHECKING:
 CANDIDATE, CHAMPION = "candidate", "champion"
 _ABOUT = "A run a night: its description is the verdict, its artifact `report.html` the review."
 _MLFLOW_TYPES = {"bigint": "long", "int": "integer", "double": "double", "float": "float", "string": "string"}
-_SECRET = re.compile(r"(secret|password|passwd|token|credential|access[._]?key)", re.IGNORECASE)
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s]+(?=@)|(?<=[?&]password=)[^&\s]+", re.IGNORECASE)
-"""In a URL: all between :// and the last @ before the path, and a password among the parameters."""
-
-
-def redacted(settings: Any, key: str = "") -> Any:
-    """The settings with the values of keys that look like secrets, and passwords in URLs, replaced."""
-    if isinstance(settings, Mapping):
-        return {k: redacted(v, k) for k, v in settings.items()}
-    if _SECRET.search(key) and settings:
-        return "***"
-    return _CREDENTIALS.sub("***", settings) if isinstance(settings, str) else settings
 
 
 def shown(uri: str) -> str:
@@ -49,7 +36,7 @@ def shown(uri: str) -> str:
     path = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and path.is_relative_to(Path.cwd()):
         return f"sqlite:///{path.relative_to(Path.cwd())}"
-    return str(redacted(uri))
+    return redaction.text(uri)
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -203,7 +190,8 @@ def log_stages(tracker: Tracker, parent: Run, manifests: Iterable[Mapping[str, A
         with tracker.run(str(manifest["stage"]), tags, parent.run_id, start) as child:
             rows = {f"rows_out/{name}": out["rows"] for name, out in manifest["outputs"].items()}
             numbers = {k: v for k, v in manifest["notes"].items() if isinstance(v, (int, float))}
-            child.metrics({"seconds": manifest["seconds"], **rows, **numbers}, timestamp=end)
+            cost = {f"spark/{name}": number for name, number in manifest.get("spark", {}).items()}
+            child.metrics({"seconds": manifest["seconds"], **rows, **cost, **numbers}, timestamp=end)
             for variant, history in manifest["notes"].get("history", {}).items():
                 log_history(child, variant, history)
             child.client.log_dict(child.run_id, dict(manifest), "manifest.json")

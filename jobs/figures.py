@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from pyspark.sql import SparkSession
 
-from almmta_spark import causal, config, runner, spark_tables, storage, tables
+from almmta_spark import causal, runner, spark_tables, storage, tables
 from almmta_spark.config import Config
 from almmta_spark.evaluation import exact
 from almmta_spark.example_spec import ExampleSpec
@@ -92,7 +92,7 @@ def main() -> None:
     runner.set_up_logging()
     args = parse_args()
     try:
-        base = config.load(args.conf, args.overrides)
+        base = runner.settings(args)
         code = results.code_digest(Path(__file__).parents[1])
         key = Key(args.world, args.n, args.seed)
         digest = results.night_digest(truth.night_conf(key, base), code)

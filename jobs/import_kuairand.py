@@ -12,7 +12,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from almmta_spark import config, runner, spark_tables, storage
+from almmta_spark import runner, spark_tables, storage
 from almmta_spark.config import Config
 from almmta_spark.importers import kuairand
 from almmta_spark.importers.kuairand import files, log, report
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="key=value")
     args = parser.parse_args()
     try:
-        conf = config.load(args.conf, args.overrides)
+        conf = runner.settings(args)
         spark_tables.index_ts(args.ds)
         spark = runner.session(conf, "import_kuairand")
         found = import_kuairand(spark, conf, args.data, args.content_days, args.ds)

@@ -10,12 +10,11 @@ spark-submit jobs/nightly.py --conf conf/prod.yaml --from 2026-01-01 --to 2026-0
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from pyspark.sql import SparkSession
 
-from almmta_spark import config, manifest, runner, spark_tables, storage, summary
+from almmta_spark import config, log_lines, manifest, runner, spark_tables, storage, summary
 from almmta_spark.night_log import Claim, ClaimLost
 from jobs import (
     attribute,
@@ -77,10 +76,10 @@ def with_late(spark: storage.Spark, conf: config.Config, wanted: list[str]) -> l
 
 
 def show_plan(spark: storage.Spark, conf: config.Config, wanted: list[str]) -> None:
-    """Prints what will be done, as far as it can be told before anything runs."""
-    print(f"{len(wanted)} night(s), {wanted[0]} to {wanted[-1]}: {' > '.join(STAGES)}", file=sys.stderr)
+    """Says what will be done, as far as it can be told before anything runs."""
+    runner.log.info("%d night(s), %s to %s: %s", len(wanted), wanted[0], wanted[-1], " > ".join(STAGES))
     for ds, stage, what in manifest.plan(spark, conf, wanted, list(STAGES)):
-        print(f"  {ds}  {stage:<16}{what}", file=sys.stderr)
+        log_lines.event("plan", f"  {ds}  {stage:<16}{what}", night=ds, stage=stage, will=what)
 
 
 def run_night(spark: SparkSession, conf: config.Config, ds: str) -> dict[str, Any]:
@@ -97,7 +96,7 @@ def main() -> None:
     runner.set_up_logging()
     args = parse_args()
     try:
-        conf = config.load(args.conf, args.overrides)
+        conf = runner.settings(args)
         looking = runner.storage_session(conf, "nightly")
         wanted = with_late(looking, conf, nights(args))
         show_plan(looking, conf, wanted)

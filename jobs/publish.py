@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 from pyspark.sql import functions as F
 
-from almmta_spark import config, runner, storage, tables, tracking
+from almmta_spark import config, redaction, runner, storage, tables, tracking
 from almmta_spark.inference.attribution import read_model
 from almmta_spark.inference.udf import FittedModel
 from almmta_spark.tables import Table
@@ -52,7 +52,7 @@ def run(night: runner.Night) -> None:
     tags = {**tracking.night_tags(night.conf, night.ds, manifests), "verdict": said["verdict"], **gate_tags(judged)}
     read_first = {"auuc_protocol": said["protocol"], "mlflow.note.content": said["summary"]}
     with tracker.run(f"night {night.ds}", {**tags, **read_first}) as parent:
-        settings = tracking.redacted(config.to_dict(night.conf))
+        settings = redaction.redacted(config.to_dict(night.conf))
         parent.params(tracking.flat(settings))
         parent.client.log_dict(parent.run_id, settings, "config.yaml")
         parent.metrics(headline(frames, own, said["protocol"]))
@@ -65,7 +65,7 @@ def run(night: runner.Night) -> None:
         tracking.log_stages(tracker, parent, manifests, {"data_date": night.ds})
         version = _register(night, tracker, parent, tags, candidate)
         parent.end()
-    night.note(mlflow={"uri": tracking.redacted(tracker.uri), "run_id": parent.run_id, "model_version": version})
+    night.note(mlflow={"uri": redaction.text(tracker.uri), "run_id": parent.run_id, "model_version": version})
 
 
 def refuse_another_model(night: runner.Night, variant: str, version: str) -> None:

@@ -9,7 +9,7 @@ It holds until the night is run again. Models, figures and MLflow stay as they a
 
 from __future__ import annotations
 
-from almmta_spark import config, night_log, runner, spark_tables, tables
+from almmta_spark import night_log, runner, spark_tables, tables
 from almmta_spark.night_log import Claim, ClaimLost
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--to", type=int, default=0, metavar="EDITION", help="its number (default: the one before)")
     args = parser.parse_args()
     try:
-        conf = config.load(args.conf, args.overrides)
+        conf = runner.settings(args)
         spark_tables.index_ts(args.ds)
         spark = runner.storage_session(conf, "rollback")
         with Claim(spark, conf, args.ds) as claim:

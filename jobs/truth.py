@@ -82,7 +82,7 @@ def main() -> None:
     runner.set_up_logging()
     args = parse_args()
     try:
-        base = config.load(args.conf, args.overrides)
+        base = runner.settings(args)
         methods = {world: known_methods(args.methods, base, world) for world in args.worlds}
         code = results.code_digest(Path(__file__).parents[1])
         kept = Results(Path(base.warehouse, "results"))

@@ -83,6 +83,14 @@ def test_the_report_has_truth_metrics_auuc_and_the_run(spark, night, report):
     assert report["mlflow"]["run_id"]
 
 
+def test_the_report_says_what_each_stage_cost_spark(report):
+    cost = {s["stage"]: s["spark"] for s in report["stages"]}
+    assert all(cost[stage]["tasks"] > 0 for stage in nightly.STAGES if stage != "train")
+    assert not any(c["forgotten_stages"] for c in cost.values())
+    assert all(cost[s]["shuffle_write_bytes"] > 10_000 for s in ("ingest", "build_journeys", "evaluate"))
+    assert all(c["skew"] is None or c["skew"] >= 1 for c in cost.values())
+
+
 @pytest.fixture(scope="module")
 def client(report):
     mlflow.set_tracking_uri(report["mlflow"]["uri"])
@@ -94,6 +102,8 @@ def test_mlflow_holds_the_night_and_a_child_run_a_stage(client, night):
     run = store.get_run(run_id)
     children = store.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'")
     assert {c.info.run_name for c in children} == {"simulate", *nightly.STAGES} - {"publish"}
+    (ingest,) = [c for c in children if c.info.run_name == "ingest"]
+    assert ingest.data.metrics["spark/tasks"] > 0 and "spark/shuffle_read_bytes" in ingest.data.metrics
     assert run.data.tags["data_date"] == DS and run.data.tags["config_sha"] == config.digest(night)
     assert "auuc/bucket_00_lower" in run.data.metrics and len(run.data.metrics) < 100
     assert {d.dataset.name for d in run.inputs.dataset_inputs} == {"attribution"}

@@ -12,6 +12,7 @@ NIGHT = {
     "peak_memory_gb": 1.0,
     "stages": [],
     "accounting": None,
+    "late": {},
     "truth_metrics": None,
     "auuc_by_bucket": None,
     "diagnostics": None,
@@ -48,6 +49,36 @@ def test_the_summary_says_how_to_look_at_the_store_that_the_night_is_in(tmp_path
     assert "make ui" not in capsys.readouterr().out
 
 
+STAGE = {
+    "stage": "ingest",
+    "seconds": 12.34,
+    "rows_out": {"rejected_rows": 3, "accepted_uploads": 1200},
+    "skipped": False,
+    "spark": {"tasks": 1234, "shuffle_write_bytes": 5_600_000, "spilled_disk_bytes": 0, "skew": 1.75},
+}
+
+
+def test_the_summary_says_what_each_stage_took_and_cost(tmp_path, capsys):
+    trained = {**STAGE, "stage": "train", "rows_out": {}, "spark": {"tasks": 0}}
+    summary.show(settings(tmp_path), {**NIGHT, "stages": [STAGE, {**STAGE, "skipped": True}, trained]})
+    said = capsys.readouterr().out.splitlines()
+    head = said.index(next(line for line in said if line.startswith("  stage")))
+    rows = ["rejected_rows", "3,", "accepted_uploads", "1,200"]
+    assert said[head].split() == ["stage", "seconds", "tasks", "shuffled", "spilled", "skew", "rows", "written"]
+    assert said[head + 1].split() == ["ingest", "12.3", "1,234", "5.6", "MB", "0", "B", "1.8", *rows]
+    assert said[head + 2].split() == ["ingest", "skipped", *rows]
+    assert said[head + 3].split() == ["train", "12.3"]
+    assert said[head].index("rows") == said[head + 1].index("rejected") == said[head + 2].index("rejected")
+
+
+def test_the_summary_says_where_rows_went_and_how_many_came_late(tmp_path, capsys):
+    accounting = {"exposures": {"rows_in": 1200, "used": 1100}, "uploads": {"rows_in": 7, "used": 7}}
+    summary.show(settings(tmp_path), {**NIGHT, "accounting": accounting, "late": {"exposures": 30}})
+    said = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["table", "rows_in", "used", "late"] in said
+    assert ["exposures", "1200", "1100", "30"] in said and ["uploads", "7", "7", "0"] in said
+
+
 def test_the_summary_says_what_the_gate_said(tmp_path, capsys):
     judged = {"gate": "refused", "gate_reasons": ["It leaks."], "speaks": {"ds": "2026-01-12", "model_version": "ab"}}
     summary.show(settings(tmp_path), {**NIGHT, "gate": judged})
@@ -56,7 +87,9 @@ def test_the_summary_says_what_the_gate_said(tmp_path, capsys):
 
 def test_the_summary_says_where_the_review_lies_once_there_is_one(tmp_path, capsys):
     conf = settings(tmp_path)
-    summary.show(conf, {**NIGHT, "stages": [{"stage": "report", "seconds": 1.0, "rows_out": {}, "skipped": False}]})
+    summary.show(
+        conf, {**NIGHT, "stages": [{"stage": "report", "seconds": 1.0, "rows_out": {}, "skipped": False, "spark": {}}]}
+    )
     assert f"Review   {conf.warehouse}/_reports/ds=2026-01-15/report.html" in capsys.readouterr().out
     summary.show(conf, NIGHT)
     assert "Review" not in capsys.readouterr().out

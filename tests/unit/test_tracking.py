@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from almmta_spark import config, tables, tracking
+from almmta_spark import config, redaction, tables, tracking
 from almmta_spark.tracking import Tracker
 
 MANIFEST = {
@@ -15,6 +15,7 @@ MANIFEST = {
     "ds": "2026-01-15",
     "started": "2026-01-16T01:00:00+00:00",
     "seconds": 12.5,
+    "spark": {"tasks": 9, "shuffle_write_bytes": 5_000, "skew": None},
     "inputs": {"exposures": {"days": ["2026-01-14"], "fingerprint": "abc"}},
     "outputs": {"journeys": {"rows": 7, "checksum": "1", "version": "v"}},
     "notes": {"history": {"latent": [{"epoch": 0, "loss": 2.0}, {"epoch": 1, "loss": 1.0}]}},
@@ -57,6 +58,8 @@ def test_a_night_is_a_parent_with_a_child_run_a_stage(tracker):
     assert (child.info.run_name, child.info.status) == ("train", "FINISHED")
     assert child.info.end_time - child.info.start_time == 12_500
     assert child.data.metrics["rows_out/journeys"] == 7
+    cost = {name: value for name, value in child.data.metrics.items() if name.startswith("spark/")}
+    assert cost == {"spark/tasks": 9, "spark/shuffle_write_bytes": 5_000}
     losses = tracker.client.get_metric_history(child.info.run_id, "latent/loss")
     assert [(m.step, m.value) for m in losses] == [(0, 2.0), (1, 1.0)]
 
@@ -109,11 +112,15 @@ def test_a_store_that_a_kill_kept_from_being_made_is_made_by_the_next_run(tmp_pa
     assert [path.name for path in tmp_path.glob("*mlflow*")] == ["mlflow.db"]
 
 
-def test_secrets_are_redacted_and_the_rest_is_flat():
-    shown = tracking.flat(
-        tracking.redacted({"spark": {"fs.s3a.secret.key": "abc"}, "uri": "postgresql://me:pw@host/db", "seed": 1})
-    )
-    assert shown == {"spark.fs.s3a.secret.key": "***", "uri": "postgresql://***@host/db", "seed": "1"}
+def test_settings_are_flat_as_params():
+    settings = {"spark": {"fs.s3a.secret.key": "abc"}, "uri": "postgresql://me:pw@host/db", "seed": 1, "signals": {}}
+    shown = tracking.flat(redaction.redacted(settings))
+    assert shown == {
+        "spark.fs.s3a.secret.key": "***",
+        "uri": "postgresql://***@host/db",
+        "seed": "1",
+        "signals": "{}",
+    }
 
 
 def test_a_tracking_uri_is_shown_without_credentials_and_without_the_machines_paths(tmp_path, monkeypatch):

@@ -3,31 +3,22 @@
 import time
 
 import pytest
+from pyspark.sql import Window
 from pyspark.sql import functions as F
 
 from almmta_spark import spark_metrics
 from almmta_spark.spark_metrics import Meter
 
 
-def dawdle(batches):
-    for batch in batches:
-        time.sleep(0.9 if (batch.id == 0).any() else 0.1)
-        yield batch
-
-
 def test_only_what_ran_since_counts_and_all_of_it_is_there(spark):
     spark.range(100).repartition(3, "id").count()
     meter = Meter(spark)
     assert meter.read()[1]["tasks"] == 0 and meter.read()[1]["skew"] is None
-    # 5 map tasks and 3 of the shuffle; without adaptive execution no task less
-    with_all = {"spark.sql.adaptive.enabled": "false"}
-    for key, value in with_all.items():
-        spark.conf.set(key, value)
+    spark.conf.set("spark.sql.adaptive.enabled", "false")  # which would run fewer tasks than five and three
     try:
-        spark.range(0, 10_000, 1, 5).repartition(3, "id").foreachPartition(lambda rows: None)
+        spark.range(0, 10_000, 1, 5).repartition(3, "id").write.format("noop").mode("overwrite").save()
     finally:
-        for key in with_all:
-            spark.conf.unset(key)
+        spark.conf.unset("spark.sql.adaptive.enabled")
     seconds, cost = meter.read()
     assert seconds > 0 and cost["tasks"] == 8 and cost["forgotten_stages"] == 0
     assert cost["shuffle_read_bytes"] == cost["shuffle_write_bytes"] > 10_000  # eight bytes a row, compressed
@@ -35,25 +26,32 @@ def test_only_what_ran_since_counts_and_all_of_it_is_there(spark):
 
 
 def test_the_skew_is_that_of_the_stage_that_waits_longest_for_its_last_task(spark):
+    def dawdle(batches):  # here, so that the workers need not import this file
+        for batch in batches:
+            time.sleep(0.9 if 0 in batch.column(0).to_pylist() else 0.1)
+            yield batch
+
     meter = Meter(spark)
     spark.range(0, 100, 1, 4).count()
-    spark.range(0, 6, 1, 6).mapInPandas(dawdle, "id long").count()
+    spark.range(0, 6, 1, 6).mapInArrow(dawdle, "id long").count()
     assert 3 < meter.read()[1]["skew"] < 40
 
 
 def test_what_did_not_fit_into_memory_is_counted_as_spilled(spark):
-    spark.conf.set("spark.sql.windowExec.buffer.spill.threshold", "50")
-    spark.conf.set("spark.sql.windowExec.buffer.in.memory.threshold", "20")
+    spill = {
+        "spark.sql.windowExec.buffer.spill.threshold": "50",
+        "spark.sql.windowExec.buffer.in.memory.threshold": "20",
+    }
+    for key, value in spill.items():
+        spark.conf.set(key, value)
     try:
         meter = Meter(spark)
-        from pyspark.sql import Window
-
         over = Window.partitionBy(F.lit(1)).orderBy("id").rowsBetween(-1000, 1000)
         spark.range(0, 2000, 1, 1).select(F.sum("id").over(over).alias("s")).agg(F.sum("s")).collect()
         assert meter.read()[1]["spilled_disk_bytes"] > 0
     finally:
-        spark.conf.unset("spark.sql.windowExec.buffer.spill.threshold")
-        spark.conf.unset("spark.sql.windowExec.buffer.in.memory.threshold")
+        for key in spill:
+            spark.conf.unset(key)
 
 
 def test_without_a_session_there_is_the_time_alone():

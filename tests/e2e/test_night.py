@@ -87,7 +87,7 @@ def test_the_report_says_what_each_stage_cost_spark(report):
     cost = {s["stage"]: s["spark"] for s in report["stages"]}
     assert all(cost[stage]["tasks"] > 0 for stage in nightly.STAGES if stage != "train")
     assert not any(c["forgotten_stages"] for c in cost.values())
-    assert all(cost[s]["shuffle_write_bytes"] > 10_000 for s in ("ingest", "build_journeys", "evaluate"))
+    assert cost["ingest"]["shuffle_write_bytes"] > 10_000  # exposures and signals, by user
     assert all(c["skew"] is None or c["skew"] >= 1 for c in cost.values())
 
 

@@ -8,14 +8,15 @@ makes tens.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
 _WAIT_MILLISECONDS = 10_000
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -98,18 +99,22 @@ class Meter:
 
     def __init__(self, spark: SparkSession | None) -> None:
         self._spark = spark
-        self._after = newest_stage(spark) if spark else -1
+        self._after = _said(lambda: newest_stage(spark)) if spark else None
         self._clock = time.monotonic()
 
     def read(self) -> tuple[float, dict[str, Any]]:
         """(Seconds, SparkMetrics as a dictionary): empty without a session, or where Spark does not say in time."""
-        seconds = round(time.monotonic() - self._clock, 3)
-        if self._spark is None:
-            return seconds, {}
-        try:
-            return seconds, asdict(since(self._spark, self._after))
-        except Py4JError:  # a listener that lags, or a driver that is going down: no reason to lose a stage
-            return seconds, {}
+        seconds, spark, after = round(time.monotonic() - self._clock, 3), self._spark, self._after
+        found = None if spark is None or after is None else _said(lambda: since(spark, after))
+        return seconds, asdict(found) if found else {}
+
+
+def _said(ask: Callable[[], T]) -> T | None:
+    """None where the listener lags, or the driver is going down: no reason to lose a stage."""
+    try:
+        return ask()
+    except Py4JError:
+        return None
 
 
 def told(cost: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PEERS  := $(VENV)-peers
+AUDIT  := $(VENV)-audit
 DS     ?= 2026-01-15
 CONF   ?= conf/local.yaml
 DATA   ?= ../shared/data/kuairand
@@ -18,7 +19,7 @@ METHODS ?= short
 SETTINGS = $(foreach setting,$(SET),--set '$(setting)')
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help run test test-fast lint kuairand truth figures gate bench bench-auuc cluster ui gpu env clean
+.PHONY: help run test test-fast lint kuairand truth figures gate bench bench-auuc cluster audit ui gpu env clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -85,6 +86,14 @@ $(PEERS)/.installed: tests/bench/peers.txt | env
 
 gpu: env ## train on a GPU and compare with the CPU; says so where there is none
 	@$(BIN)/python -m almmta_spark.training.gpu_check
+
+audit: $(AUDIT)/.installed ## known vulnerabilities of the pinned packages, by pip-audit: needs PyPI's own JSON API
+	@$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip -r conf/constraints.txt
+
+$(AUDIT)/.installed:
+	@$(PYTHON) -m venv --clear $(AUDIT)
+	@$(AUDIT)/bin/pip install -q --disable-pip-version-check pip-audit
+	@touch $@
 
 ui: env ## MLflow on 127.0.0.1:5000; each night's summary says its STORE
 	@$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri $(STORE)

@@ -505,6 +505,12 @@ class TrackingConfig:
     registered_model: str = "almmta"
     """Name in the model registry."""
 
+    def __post_init__(self) -> None:
+        name = self.registered_model
+        _require(
+            re.fullmatch(r"[\w-]+", name) is not None, "tracking.registered_model", "letters, digits, - and _", name
+        )
+
 
 @dataclass(frozen=True)
 class PublishingConfig:
@@ -565,7 +571,8 @@ class Config:
         _require(self.lateness_nights >= 0, "lateness_nights", ">= 0", self.lateness_nights)
         _require(bool(self.warehouse), "warehouse", "a folder or URL", self.warehouse)
         _require(self.log_format in LOG_FORMATS, "log_format", f"one of {LOG_FORMATS}", self.log_format)
-        _require(self.env.replace("-", "").replace("_", "").isalnum(), "env", "letters, digits, - and _", self.env)
+        _require(re.fullmatch(r"[\w-]+", self.env) is not None, "env", "letters, digits, - and _", self.env)
+        _require(all(k.startswith("spark.") for k in self.spark), "spark", "settings spark.*", sorted(self.spark))
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:

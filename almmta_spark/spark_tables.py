@@ -350,14 +350,14 @@ def read_buckets(
         f"CREATE TABLE IF NOT EXISTS {name} ({columns}, version string) USING parquet PARTITIONED BY (version) "
         f"CLUSTERED BY (user_id) INTO {num_buckets} BUCKETS LOCATION {place}"
     )
-    added = " ".join(f"PARTITION (version = '{version}') LOCATION {_sql(url)}" for version, url in folders.items())
+    added = " ".join(f"PARTITION (version = {_sql(version)}) LOCATION {_sql(url)}" for version, url in folders.items())
     spark.sql(f"ALTER TABLE {name} ADD IF NOT EXISTS {added}")
     return spark.table(name).select(*table.column_names)
 
 
-def _sql(url: str) -> str:
+def _sql(text: str) -> str:
     """A string of SQL."""
-    escaped = url.replace("\\", "\\\\").replace("'", "\\'")
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 
 

@@ -23,7 +23,10 @@ OBJECT_STORES = ("s3", "s3a", "gs", "abfs", "abfss", "wasbs", "oss", "cosn", "me
 
 
 def join(root: str, *parts: str) -> str:
-    """Parts of a URL or path, one slash between two."""
+    """Names of folders and a file below a root, one slash between two. ValueError: one that could lead out of it."""
+    for part in parts:
+        if part in ("", ".", "..") or any(c in part for c in "/\\\0"):
+            raise ValueError(f"{part!r} must be the name of one file or folder below {root}, not a path: correct it")
     return "/".join([root.rstrip("/"), *parts])
 
 

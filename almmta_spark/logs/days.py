@@ -131,8 +131,8 @@ def refuse_names_without_end(names: set[Any]) -> None:
     """ValueError: more signal names than MAX_SIGNAL_NAMES."""
     if len(names) > MAX_SIGNAL_NAMES:
         raise ValueError(
-            f"signals.signal must have at most {MAX_SIGNAL_NAMES} distinct names, has more ({sorted(names)[0]!r}, "
-            f"{sorted(names)[1]!r}, ...): write the kind of act there, not an id"
+            f"signals.signal must have at most {MAX_SIGNAL_NAMES} distinct names, has more (not shown, as they "
+            "look like ids): write the kind of act there, not whose it was"
         )
 
 

@@ -42,6 +42,11 @@ def test_a_file_extends_another(tmp_path):
         ("training: {variants: [latent, magic]}", "training.variants must be"),
         ("signals: {a: {roles: [proxy]}}", "signals.*.roles must be"),
         ("signals: {a: {kind: real}}", "signals.*.kind must be"),
+        ("env: a/../b", "env must be letters, digits, - and _, got 'a/../b'"),
+        ("log_format: xml", "log_format must be one of ('text', 'json'), got 'xml'"),
+        ("tracking: {registered_model: 'm; drop'}", "tracking.registered_model must be letters, digits, - and _"),
+        ("training: {variants: ['../../latent']}", "training.variants must be"),
+        ("spark: {sql.shuffle.partitions: 3}", "spark must be settings spark.*, got ['sql.shuffle.partitions']"),
         ("- 1", "must hold a mapping"),
     ],
 )
@@ -49,6 +54,12 @@ def test_bad_settings_name_key_rule_and_value(tmp_path, text, says):
     with pytest.raises(ValueError) as error:
         config.load(write(tmp_path, text))
     assert says in str(error.value)
+
+
+def test_what_spark_settings_hold_is_not_said(tmp_path):
+    with pytest.raises(ValueError) as error:
+        config.load(write(tmp_path, "spark: {fs.s3a.secret.key: abc123}"))
+    assert "abc123" not in str(error.value)
 
 
 def test_a_malformed_override_is_shown(tmp_path):

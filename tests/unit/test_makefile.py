@@ -28,6 +28,20 @@ def make_env(python: Path, venv: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+def test_mlflows_pages_are_served_on_loopback_alone():
+    command = ["make", "--dry-run", "ui", "VENV=nowhere"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    (ui,) = [line for line in done.stdout.splitlines() if "mlflow ui" in line]
+    assert "--host 127.0.0.1 " in ui
+
+
+def test_the_audit_fails_where_a_pin_could_not_be_looked_up():
+    command = ["make", "--dry-run", "audit", "VENV=nowhere"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    (audit,) = [line for line in done.stdout.splitlines() if "bin/pip-audit" in line]
+    assert "--strict" in audit and "conf/constraints.txt" in audit
+
+
 def test_another_python_is_refused_before_anything_is_made(tmp_path):
     done = make_env(python(tmp_path / "python3.13", wrong=1), tmp_path / "venv")
     assert done.returncode != 0

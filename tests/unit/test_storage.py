@@ -35,6 +35,19 @@ def test_hadoop_creates_by_a_rename_that_does_not_overwrite_and_replaces_by_one_
     assert storage.read_text(spark, url) is None
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "ds=../x", "a/b", "/etc", "a\\b", "nul\0", "ds=2026-01-15/.."])
+def test_a_name_that_could_lead_out_of_its_folder_is_refused(name):
+    for parts in [(name,), ("attribution", name), (name, "ds=2026-01-15")]:
+        with pytest.raises(ValueError, match="must be the name of one file or folder below s3a://bucket/warehouse"):
+            storage.join("s3a://bucket/warehouse", *parts)
+
+
+def test_whatever_is_one_name_is_joined():
+    assert storage.join("s3a://b/w/", "ds=2026-01-15", "version=a.json", "..x", "random:3") == (
+        "s3a://b/w/ds=2026-01-15/version=a.json/..x/random:3"
+    )
+
+
 @pytest.mark.parametrize("what", ["file", "folder", "nothing"])
 def test_a_file_or_a_folder_is_removed_and_nothing_is_no_error(tmp_path, what):
     path = Path(tmp_path / "gone")

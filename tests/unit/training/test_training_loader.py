@@ -1,12 +1,15 @@
 """Petastorm and Arrow deliver the same columns, and refuse the same tables."""
 
+import contextlib
 import dataclasses
+import pickle
 
 import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from petastorm.etl.dataset_metadata import UNISCHEMA_KEY, get_schema_from_dataset_url
 
 from almmta_spark.training import loader, sample_table
 
@@ -71,6 +74,34 @@ def test_bookkeeping_files_are_not_the_table(sample, tmp_path):
     (tmp_path / "_SUCCESS").write_bytes(b"")
     (tmp_path / ".part.crc").write_bytes(b"x")
     assert loader.open_table(str(tmp_path), spec).num_rows == 50
+
+
+class Hostile:
+    """Unpickled by Petastorm's own reading of a folder, whose list of safe modules holds builtins."""
+
+    def __init__(self, leaves):
+        self.code = f"open({str(leaves)!r}, 'w').close()"
+
+    def __reduce__(self):
+        return eval, (self.code,)
+
+
+@pytest.mark.parametrize("num_files", [1, 2])
+def test_a_pickle_planted_as_petastorms_metadata_is_not_loaded(tmp_path, num_files):
+    folder, ran = tmp_path / "ds=2026-01-31", tmp_path / "ran"
+    spec = sample_table.write(folder, 100)
+    first, *others = sorted(folder.glob("*.parquet"))
+    for other in others[num_files - 1 :]:
+        spec = dataclasses.replace(spec, num_training=spec.num_training - pq.read_metadata(other).num_rows)
+        other.unlink()
+    planted = pq.read_schema(first).with_metadata({UNISCHEMA_KEY: pickle.dumps(Hostile(ran))})
+    pq.write_metadata(planted, folder / "_common_metadata")
+    table = loader.open_table(str(folder), spec)
+    assert len(table.folder.names()) == num_files
+    assert list(loader.read_petastorm(table, table.row_groups, ["journey_id"])) and not ran.exists()
+    with contextlib.suppress(Exception):  # it is no schema; what matters is that reading it has run it
+        get_schema_from_dataset_url(f"file://{folder}")
+    assert ran.exists()
 
 
 def test_equal_tables_have_equal_fingerprints_wherever_they_lie(tmp_path):

@@ -81,8 +81,13 @@ class IngestConfig:
     No fewer than spark.sql.shuffle.partitions, or Spark may shuffle them again; another number writes all days anew."""
     broadcast_rows: int = 2_000_000
     """Items or users up to this many are broadcast to look exposures up in; more are joined by a shuffle."""
+    pseudonym_key: str = ""
+    """Where the key is by which ids of users and authors are replaced as they are read (pseudonyms.py): env:NAME of an
+    environment variable, or file:PATH; empty: they stay as they are."""
 
     def __post_init__(self) -> None:
+        if self.pseudonym_key and not re.fullmatch(r"env:\w+|file:.+", self.pseudonym_key):
+            raise ValueError("ingest.pseudonym_key must be env:NAME or file:PATH: where the key is, never the key")
         _require(0 <= self.max_rejected_rate <= 1, "ingest.max_rejected_rate", "in [0, 1]", self.max_rejected_rate)
         _require(self.max_embedding_norm > 0, "ingest.max_embedding_norm", "> 0", self.max_embedding_norm)
         _require(1 <= self.user_buckets <= 100_000, "ingest.user_buckets", "in [1, 100000]", self.user_buckets)

@@ -6,10 +6,10 @@ files by hash of the user (logs/days.py). A night writes the days that are missi
 user's days together where they lie: no row of the lookback is shuffled again (spark_tables.read_buckets).
 
 Which version is right depends on nothing but the key in its card: the input's files, the code, where windows cut a day,
-the number of buckets. A day that gets late rows has other files, therefore another key, and is written again; others
-are not. There is no log: versions are never changed, two nights that write a day at once write two equal ones, and a
-version without a card was left by a run that died. Its name begins with the night that writes it, whose claim says that
-nobody else is at it.
+the number of buckets, the key of pseudonyms. A day that gets late rows has other files, therefore another key, and is
+written again; others are not. There is no log: versions are never changed, two nights that write a day at once write
+two equal ones, and a version without a card was left by a run that died. Its name begins with the night that writes it,
+whose claim says that nobody else is at it.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def find(spark: SparkSession, conf: Config, table: Table, day: str) -> Published
 
 def _key(spark: SparkSession, conf: Config, table: Table, day: str) -> str:
     files = spark_tables.fingerprint(spark, conf, table, [day])
-    how = [Windows.of(day, conf.journeys).cuts, conf.ingest.user_buckets, manifest.code_version()]
+    place = manifest.Place(spark, conf)
+    how = [Windows.of(day, conf.journeys).cuts, conf.ingest.user_buckets, place.code(), place.pseudonyms()]
     return hashlib.sha256(json.dumps([table.name, files, how]).encode()).hexdigest()
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from almmta_spark import __version__, config, spark_tables, storage, tables
+from almmta_spark import __version__, config, pseudonyms, spark_tables, storage, tables
 from almmta_spark.config import Config
 from almmta_spark.night_log import Drafts
 from almmta_spark.storage import Spark
@@ -92,6 +92,11 @@ class Place:
         days = [d for d in spark_tables.input_days(self.spark, self.conf, tables.BY_NAME[table]) if d <= not_after]
         return self.days(table, days[-1]) if days else NOTHING
 
+    def pseudonyms(self) -> str:
+        """Which key ids of people are hashed with, if any."""
+        key = pseudonyms.key_of(self.conf)
+        return pseudonyms.fingerprint(key) if key else NOTHING
+
     def night(self, table: str, ds: str) -> str:
         """Fingerprint of a table's version that readers of the night see."""
         found = spark_tables.published(self.spark, self.conf, tables.BY_NAME[table], ds, self.drafts)
@@ -143,7 +148,7 @@ class Place:
 _KINDS: Mapping[str, Callable[..., str]] = {
     kind.__name__: kind
     for kind in (
-        *(Place.setting, Place.code, Place.days, Place.snapshot, Place.night, Place.version),
+        *(Place.setting, Place.code, Place.days, Place.snapshot, Place.pseudonyms, Place.night, Place.version),
         *(Place.model, Place.passed, Place.served, Place.champion, Place.notes, Place.others),
     )
 }
@@ -201,6 +206,7 @@ _WORDS = {
     "code": "the code",
     "days": "{0} of {1}",
     "snapshot": "the snapshot of {0}",
+    "pseudonyms": "the key of the pseudonyms",
     "night": "{0} of {1}",
     "version": "version {2} of {0}",
     "model": "model {1}",

@@ -271,6 +271,7 @@ class Night:
         """Input days by fingerprint, nights of output tables by what was published; together with earlier reads."""
         if table not in tables.OUTPUTS:
             self.look("days", table.name, *days)
+            self.look("pseudonyms")
         days = sorted({*days, *self.inputs.get(table.name, {"days": ()})["days"]})
         if table not in tables.OUTPUTS:
             digest = spark_tables.fingerprint(self.spark, self._settings, table, days)

@@ -22,7 +22,7 @@ from pyspark.sql import Column, DataFrame, DataFrameWriter, Observation, SparkSe
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from almmta_spark import night_log, storage, tables
+from almmta_spark import night_log, pseudonyms, storage, tables
 from almmta_spark.config import Config
 from almmta_spark.night_log import NO_DRAFTS, Claim, Drafts
 from almmta_spark.storage import Spark
@@ -87,7 +87,8 @@ def read(
     hours_ahead: float = 0.0,
     drafts: Drafts = NO_DRAFTS,
 ) -> DataFrame:
-    """An output table's published night, or an input table's days that overlap the window, with a column ds.
+    """An output table's published night, or an input table's days that overlap the window, with a column ds; with
+    pseudonyms where conf names their key.
 
     drafts: versions that go before the published ones, here and below.
 
@@ -205,13 +206,20 @@ def _read_days(spark: SparkSession, conf: Config, table: Table, days: Sequence[s
             f"table {table.name}: needs ds={', '.join(missing)} under {folder(conf, table)}, there is no such folder: "
             "wait until the day is complete, or write an empty folder if it really had no rows"
         )
+    key = pseudonyms.key_of(conf)
+    if key and table in tables.SIMULATED and "user_id" in table.column_names:
+        raise ValueError(
+            f"table {table.name}: its touches are hashes of the simulator's users: run simulated nights without "
+            "ingest.pseudonym_key"
+        )
     frames = []
     for day in days:
         url = folder(conf, table, day)
         has_rows = any(not n.startswith(("_", ".")) for n in storage.names(spark, url))
         frame = _frame(spark, table, [url], day) if has_rows else spark.createDataFrame([], table.ddl)
         frames.append(frame.withColumn("ds", F.lit(day)))
-    return reduce(DataFrame.unionByName, frames)
+    rows = reduce(DataFrame.unionByName, frames)
+    return pseudonyms.applied(rows, key) if key else rows
 
 
 def _frame(spark: SparkSession, table: Table, urls: list[str], ds: str) -> DataFrame:

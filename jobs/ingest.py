@@ -14,6 +14,7 @@ from almmta_spark.logs.summary import IngestSummary
 
 def run(night: runner.Night) -> None:
     """The input tables of the night's windows -> event_days, accepted_uploads, item_clusters, rejected_rows."""
+    refuse_simulated_pseudonyms(night)
     first_read = arrivals.first_read(night.spark, night.place.conf, night.ds)
     hours = night.conf.journeys
     has_experiment = night.has_input(tables.WITHHOLDINGS, night.ds, hours.lookback_hours)
@@ -38,6 +39,16 @@ def run(night: runner.Night) -> None:
     night.write(ingested.rejected_rows, tables.REJECTED_ROWS)
     night.write(ingested.uploads, tables.ACCEPTED_UPLOADS, meta=summary)
     ingested.item_clusters.unpersist()
+
+
+def refuse_simulated_pseudonyms(night: runner.Night) -> None:
+    """ValueError where the night has truth that could not be joined: better now than when it is evaluated."""
+    simulated = [t.name for t in tables.SIMULATED if "user_id" in t.column_names and night.has_input(t, night.ds)]
+    if simulated and night.conf.ingest.pseudonym_key:
+        raise ValueError(
+            f"table {simulated[0]}: ds={night.ds} is simulated, and its users are nobody's: run it without "
+            "ingest.pseudonym_key"
+        )
 
 
 def days_of(night: runner.Night) -> event_days.Days:

@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from almmta_spark.config import Config
@@ -36,6 +37,15 @@ def script(name: str, folder: Path, **env: object) -> subprocess.CompletedProces
     )
 
 
+LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def listens_on(pid: str) -> set[str]:
+    """Addresses on which a process waits for others."""
+    sockets = psutil.Process(int(pid)).net_connections("inet")
+    return {socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN}
+
+
 def is_running(pid: str) -> bool:
     status = Path(f"/proc/{pid}/stat")
     return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
@@ -51,6 +61,7 @@ def test_a_cluster_starts_with_its_workers_registered_and_stops_without_a_trace(
         assert f"spark://127.0.0.1:{ports['PORT']} with 1 workers of 1 core(s)" in started.stdout
         assert len(pids) == 2
         assert all(map(is_running, pids))
+        assert all(listens_on(pid) and listens_on(pid) <= LOOPBACK for pid in pids)
         again = script("start-cluster.sh", tmp_path, WORKERS=1, **ports)
         assert (again.returncode, "run stop-cluster.sh first" in again.stderr) == (1, True)
     finally:

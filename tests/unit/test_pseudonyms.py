@@ -1,12 +1,14 @@
 """Ids of people replaced where rows enter a night: against Python's own HMAC."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from pyspark.sql import functions as F
 
-from almmta_spark import config, manifest, pseudonyms, spark_tables, tables
+from almmta_spark import config, manifest, pseudonyms, runner, spark_tables, tables
 from almmta_spark.manifest import Place
+from jobs import ingest
 from tests.pseudonyms import of
 
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -115,3 +117,13 @@ def test_another_key_is_a_change_to_whoever_read_ids(spark, logs, monkeypatch):
 def test_what_the_simulator_knows_of_its_users_cannot_be_read_with_pseudonyms(spark, logs):
     with pytest.raises(ValueError, match=r"table truth_attribution: .* without ingest.pseudonym_key"):
         spark_tables.read(spark, logs, tables.TRUTH_ATTRIBUTION, DAY)
+
+
+def test_a_simulated_night_is_refused_before_it_begins(spark, logs):
+    Path(spark_tables.folder(logs, tables.TRUTH_ATTRIBUTION, DAY)).mkdir(parents=True)
+    night = runner.Night(spark, logs, DAY, "ingest")
+    with pytest.raises(ValueError, match=r"table truth_attribution: ds=2026-01-15 is simulated"):
+        ingest.refuse_simulated_pseudonyms(night)
+    plain = runner.Night(spark, replace(logs, ingest=replace(logs.ingest, pseudonym_key="")), DAY, "ingest")
+    ingest.refuse_simulated_pseudonyms(plain)
+    assert not [look for look in plain.looked if look.startswith("days")]  # nights without a key do not ask

@@ -114,16 +114,16 @@ def test_another_key_is_a_change_to_whoever_read_ids(spark, logs, monkeypatch):
     assert not {looked["pseudonyms"]} & {KEY.decode(), KEY.hex()}
 
 
-def test_what_the_simulator_knows_of_its_users_cannot_be_read_with_pseudonyms(spark, logs):
-    with pytest.raises(ValueError, match=r"table truth_attribution: .* without ingest.pseudonym_key"):
-        spark_tables.read(spark, logs, tables.TRUTH_ATTRIBUTION, DAY)
-
-
-def test_a_simulated_night_is_refused_before_it_begins(spark, logs):
+def test_simulated_truth_is_refused_at_ingest_and_by_whoever_reads_it(spark, logs):
     Path(spark_tables.folder(logs, tables.TRUTH_ATTRIBUTION, DAY)).mkdir(parents=True)
     night = runner.Night(spark, logs, DAY, "ingest")
     with pytest.raises(ValueError, match=r"table truth_attribution: ds=2026-01-15 is simulated"):
         ingest.refuse_simulated_pseudonyms(night)
+    with pytest.raises(ValueError, match=r"table truth_attribution: .* without ingest.pseudonym_key"):
+        night.read(tables.TRUTH_ATTRIBUTION)
+
+
+def test_nights_without_a_key_do_not_ask_for_truth_at_ingest(spark, logs):
     plain = runner.Night(spark, replace(logs, ingest=replace(logs.ingest, pseudonym_key="")), DAY, "ingest")
     ingest.refuse_simulated_pseudonyms(plain)
-    assert not [look for look in plain.looked if look.startswith("days")]  # nights without a key do not ask
+    assert not [look for look in plain.looked if look.startswith("days")]

@@ -5,6 +5,7 @@ conf/*.yaml holds the departures from the defaults below and may name a base fil
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -45,6 +46,13 @@ WORLDS = (
     *("default", "hard", "unconfounded", "leak_y", "leak_y_noanchor", "leak_w"),
     *("direct", "w_to_m", "misspecified", "signed", "content", "rich", "rich_hard", "collapsed"),
 )
+
+
+_YEAR_HOURS = 366 * 24
+_TICK_HOURS = 1 / 3_600_000_000
+"""The shortest time there is: a microsecond."""
+_LARGEST = {int: 2**31 - 1, float: 1e12}
+"""Numbers beyond these are slips, and none that is not finite is a setting."""
 
 
 def _require(condition: bool, key: str, rule: str, value: object) -> None:
@@ -109,7 +117,8 @@ class JourneysConfig:
 
     def __post_init__(self) -> None:
         for name in ("lookback_hours", "pre_hours", "outcome_window_hours"):
-            _require(getattr(self, name) > 0, f"journeys.{name}", "> 0", getattr(self, name))
+            hours = getattr(self, name)
+            _require(_TICK_HOURS <= hours <= _YEAR_HOURS, f"journeys.{name}", f"> 0 and <= {_YEAR_HOURS}", hours)
         n = self.max_touchpoints
         _require(1 <= n <= MOST_TOUCHPOINTS, "journeys.max_touchpoints", f"in [1, {MOST_TOUCHPOINTS}]", n)
 
@@ -135,7 +144,7 @@ class PropensityConfig:
 
     def __post_init__(self) -> None:
         _require(self.num_clusters >= 2, "propensity.num_clusters", ">= 2", self.num_clusters)
-        _require(self.num_folds >= 2, "propensity.num_folds", ">= 2", self.num_folds)
+        _require(2 <= self.num_folds <= 100, "propensity.num_folds", "in [2, 100]", self.num_folds)
         _require(self.num_buckets >= 1, "propensity.num_buckets", ">= 1", self.num_buckets)
         _require(self.l2 >= 0, "propensity.l2", ">= 0", self.l2)
         _require(0 < self.min_propensity < 0.5, "propensity.min_propensity", "in (0, .5)", self.min_propensity)
@@ -262,8 +271,10 @@ class ModelConfig:
     """Every variant but latent: width of the heads; attention: of its states."""
 
     def __post_init__(self) -> None:
-        for name in ("embedding_dim", "num_decays", "quadrature_nodes", "intent_nodes", "num_neighbours", "hidden"):
+        for name in ("embedding_dim", "num_decays", "num_neighbours", "hidden"):
             _require(getattr(self, name) >= 1, f"model.{name}", ">= 1", getattr(self, name))
+        for name in ("quadrature_nodes", "intent_nodes"):
+            _require(1 <= getattr(self, name) <= 64, f"model.{name}", "in [1, 64]", getattr(self, name))
         _require(self.sparsity >= 0, "model.sparsity", ">= 0", self.sparsity)
         for name in ("modulation_hidden", "content_hidden", "item_rows", "author_rows"):
             _require(getattr(self, name) >= 0, f"model.{name}", ">= 0", getattr(self, name))
@@ -309,8 +320,8 @@ class EnsembleConfig:
     def __post_init__(self) -> None:
         known = ("latent", "backdoor")  # paper learns from gradients turned round by Python, which no batch rule knows
         _require(set(self.variants) <= set(known), "training.ensemble.variants", f"out of {known}", self.variants)
-        _require(self.folds >= 2, "training.ensemble.folds", ">= 2", self.folds)
-        _require(self.repeats >= 1, "training.ensemble.repeats", ">= 1", self.repeats)
+        _require(2 <= self.folds <= 100, "training.ensemble.folds", "in [2, 100]", self.folds)
+        _require(1 <= self.repeats <= 100, "training.ensemble.repeats", "in [1, 100]", self.repeats)
         _require(0 <= self.agreement <= 1, "training.ensemble.agreement", "in [0, 1]", self.agreement)
         _require(self.shared_error >= 0, "training.ensemble.shared_error", ">= 0", self.shared_error)
         _require(self.unseen_effect >= 0, "training.ensemble.unseen_effect", ">= 0", self.unseen_effect)
@@ -375,7 +386,8 @@ class TrainingConfig:
         )
         known = set(self.placebos) <= set(PLACEBOS) and len(set(self.placebos)) == len(self.placebos)
         _require(known, "training.placebos", f"distinct names out of {PLACEBOS}", self.placebos)
-        for name in ("num_ranks", "epochs", "batch_size", "checkpoint_epochs"):
+        _require(1 <= self.num_ranks <= 1024, "training.num_ranks", "in [1, 1024]", self.num_ranks)
+        for name in ("epochs", "batch_size", "checkpoint_epochs"):
             _require(getattr(self, name) >= 1, f"training.{name}", ">= 1", getattr(self, name))
         for name in ("dense_lr", "sparse_lr", "leak_lr", "clip_norm", "slow_momentum_lr"):
             _require(getattr(self, name) > 0, f"training.{name}", "> 0", getattr(self, name))
@@ -511,9 +523,13 @@ class TrackingConfig:
     """Name in the model registry."""
 
     def __post_init__(self) -> None:
-        name = self.registered_model
+        for name in ("uri", "artifacts"):
+            only_root = not re.search(r"[{}]", getattr(self, name).replace("{root}", ""))
+            rule = "a location, with {root} or no braces in it"
+            _require(bool(getattr(self, name)) and only_root, f"tracking.{name}", rule, getattr(self, name))
+        model = self.registered_model
         _require(
-            re.fullmatch(r"[\w-]+", name) is not None, "tracking.registered_model", "letters, digits, - and _", name
+            re.fullmatch(r"[\w-]+", model) is not None, "tracking.registered_model", "letters, digits, - and _", model
         )
 
 
@@ -530,9 +546,10 @@ class PublishingConfig:
     """How long a second run of a night waits for the first to end before it is refused (0: refused at once)."""
 
     def __post_init__(self) -> None:
-        _require(self.keep_nights >= 0, "publishing.keep_nights", ">= 0", self.keep_nights)
-        _require(self.lease_seconds > 0, "publishing.lease_seconds", "> 0", self.lease_seconds)
-        _require(self.wait_minutes >= 0, "publishing.wait_minutes", ">= 0", self.wait_minutes)
+        _require(0 <= self.keep_nights <= 3660, "publishing.keep_nights", "in [0, 3660]", self.keep_nights)
+        lease, wait = self.lease_seconds, self.wait_minutes
+        _require(0 < lease <= 86_400, "publishing.lease_seconds", "> 0 and <= 86400, a day", lease)
+        _require(0 <= wait <= 10_080, "publishing.wait_minutes", "in [0, 10080], a week", wait)
 
 
 @dataclass(frozen=True)
@@ -572,8 +589,10 @@ class Config:
     tracking: TrackingConfig = TrackingConfig()
 
     def __post_init__(self) -> None:
-        _require(self.pool_nights >= 1, "pool_nights", ">= 1", self.pool_nights)
-        _require(self.lateness_nights >= 0, "lateness_nights", ">= 0", self.lateness_nights)
+        _require(self.seed >= 0, "seed", ">= 0", self.seed)
+        _require(1 <= self.pool_nights <= 366, "pool_nights", "in [1, 366]", self.pool_nights)
+        _require(0 <= self.lateness_nights <= 366, "lateness_nights", "in [0, 366]", self.lateness_nights)
+        _require(all(name.strip() for name in self.signals), "signals", "names that are not blank", list(self.signals))
         _require(bool(self.warehouse), "warehouse", "a folder or URL", self.warehouse)
         _require(self.log_format in LOG_FORMATS, "log_format", f"one of {LOG_FORMATS}", self.log_format)
         _require(re.fullmatch(r"[\w-]+", self.env) is not None, "env", "letters, digits, - and _", self.env)
@@ -587,7 +606,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         key, eq, text = override.partition("=")
         if not eq or not key:
             raise ValueError(f"--set takes key=value, got {override!r}: for example --set journeys.max_touchpoints=32")
-        _set(merged, key.split("."), yaml.safe_load(text) if text else "", override)
+        _set(merged, key.split("."), _parsed(text, f"--set {override}") if text else "", override)
     return typing.cast(Config, _build(Config, merged, "", str(path)))
 
 
@@ -610,14 +629,41 @@ def digest(conf: Any) -> str:
     return hashlib.sha256(json.dumps(to_dict(conf), sort_keys=True).encode()).hexdigest()
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"no configuration file at {path}: pass --conf conf/local.yaml or another one in conf/")
-    raw = yaml.safe_load(path.read_text()) or {}
+    raw = _parsed(path.read_bytes(), str(path)) or {}
     if not isinstance(raw, dict):
-        raise ValueError(f"{path} must hold a mapping of keys, got {type(raw).__name__}")
-    base = raw.pop("extends", None)
-    return _merge(_read_yaml(path.parent / base), raw) if base else raw
+        raise ValueError(f"{path} must hold a mapping of keys, got {type(raw).__name__}: write key: value lines")
+    base, seen = raw.pop("extends", None), (*extended_by, path.resolve())
+    if base is None:
+        return raw
+    if not isinstance(base, str) or (path.parent / base).resolve() in seen:
+        raise ValueError(
+            f"extends must name another file, none that extends this one, got {base!r} in {path}: write extends: "
+            "local.yaml, or leave the key out"
+        )
+    return _merge(_read_yaml(path.parent / base, seen), raw)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose keys stand once: the last of several would hide the others."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key.value, str) and key.value != "<<"]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice} stands twice", node.start_mark)
+        return dict(super().construct_mapping(node, deep))
+
+
+def _parsed(text: str | bytes, source: str) -> Any:
+    """The YAML value. ValueError, naming source and place, where the text is none."""
+    try:
+        return yaml.load(text, _Loader)  # of the safe kind
+    except Exception as error:  # of many kinds, where a tag and its value do not go together
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:300]
+        raise ValueError(f"{source} must be YAML in UTF-8, is not: {reason}: correct it there") from None
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -651,15 +697,10 @@ def _build(kind: Any, value: Any, key: str, source: str) -> Any:
         return tuple(_build(args[0], v, key, source) for v in value)
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
-            raise ValueError(f"{key} must be a mapping, got {value!r} in {source}")
+            raise ValueError(f"{key} must be a mapping, got {value!r} in {source}: write key: value lines under it")
         return {str(k): _build(args[1], v, f"{key}.{k}", source) for k, v in value.items()}
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
-        try:
-            return float(value)
-        except ValueError:
-            pass
+    if kind in (int, float) and not isinstance(value, bool):
+        value = _number(kind, value, key, source)
     if kind is str and key.startswith("spark.") and isinstance(value, (bool, int, float)):
         return str(value).lower() if isinstance(value, bool) else str(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -667,9 +708,23 @@ def _build(kind: Any, value: Any, key: str, source: str) -> Any:
     return value
 
 
+def _number(kind: Any, value: Any, key: str, source: str) -> Any:
+    """A float from an int, or from text (YAML 1.1 reads 1e-3 as a string); other values are left to the check of types.
+    ValueError: a number that is not finite, or too large to be meant."""
+    if kind is float and isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    if isinstance(value, (int, float)) and not abs(value) <= _LARGEST[kind]:
+        rule, found = f"finite and at most {_LARGEST[kind]:g} in size", str(value)[:40]
+        raise ValueError(f"{key} must be {rule}, got {found} in {source}: correct the value")
+    return float(value) if kind is float and isinstance(value, int) else value
+
+
 def _build_dataclass(kind: Any, value: Any, key: str, source: str) -> Any:
     if not isinstance(value, Mapping):
-        raise ValueError(f"{key or 'the file'} must be a mapping of keys, got {value!r} in {source}")
+        raise ValueError(
+            f"{key or 'the file'} must be a mapping of keys, got {value!r} in {source}: write key: value lines under it"
+        )
     hints = get_type_hints(kind)
     unknown = sorted(set(map(str, value)) - set(hints))
     if unknown:

@@ -317,7 +317,8 @@ def _run(night: Night, stage: Stage) -> dict[str, Any]:
     _say(night, "started", night.stage)
     night.look("code")
     try:
-        stage(night)
+        with spark_tables.refused_by_name():
+            stage(night)
     except BaseException as error:
         seconds, cost = meter.read()
         message = f"  failed after {seconds:.1f} s: {type(error).__name__}"

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import Any
 
-from pyspark.errors import AnalysisException, PySparkException
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, DataFrameWriter, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -223,15 +225,53 @@ def _read_days(spark: SparkSession, conf: Config, table: Table, days: Sequence[s
 
 
 def _frame(spark: SparkSession, table: Table, urls: list[str], ds: str) -> DataFrame:
+    """Spark takes the schema of one file for all: a column that others lack is null there, and one that others have in
+    another type is refused when they are read (refused_by_name)."""
     try:
-        raw = spark.read.option("recursiveFileLookup", "true").parquet(*urls)
-    except (AnalysisException, PySparkException) as error:
+        with refused_by_name():
+            raw = spark.read.option("recursiveFileLookup", "true").parquet(*urls)
+    except (PySparkException, Py4JJavaError) as error:
         first = str(error).splitlines()[0]
         raise ValueError(
             f"table {table.name}: ds={ds} cannot be read as Parquet from {urls[0]}: {first}. "
             "Timestamps must be microsecond UTC instants; write the day again"
         ) from error
     return raw.select(*[_checked(raw.schema, table, column, ds) for column in table.columns])
+
+
+@contextmanager
+def refused_by_name() -> Iterator[None]:
+    """Turns Spark's failure to read a table's file into a ValueError that names table, night and file."""
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as error:
+        unreadable = _unreadable(str(error))
+        if unreadable is None:
+            raise
+        raise ValueError(unreadable) from error
+
+
+_UNREADABLE = re.compile(r"Encountered error while reading file (.+?)\.(?:\s+|$)(.*)")
+_MISMATCH = re.compile(r"Parquet column \[(.*?)\]\. Expected Spark type (\S+), actual Parquet type (\S+?)\.")
+_CAUSE = re.compile(r"^Caused by: (?!org\.apache\.spark)[\w.$]*?(\w+: .*)$", re.MULTILINE)
+
+
+def _unreadable(said: str) -> str | None:
+    """What to tell of Spark's words; None where they are not of a file that cannot be read."""
+    found = _UNREADABLE.search(said)
+    if found is None:
+        return None
+    url = found[1]
+    place = re.search(r"([^/]+)/ds=([^/]+)/", url)
+    where = f"table {place[1]}: ds={place[2]}" if place else "a table"
+    again = "run the job that writes it again" if "/version=" in url else "write the day again"
+    mismatch = _MISMATCH.search(said)
+    if mismatch:
+        column = mismatch[1].split(",")[0]
+        return f"{where}: column {column} must be {mismatch[2]}, is {mismatch[3]} in the file {url}: {again}"
+    causes = _CAUSE.findall(said)
+    reason = causes[-1] if causes else found[2]
+    return f"{where} cannot be read as Parquet, the file {url} is broken ({reason[:200]}): {again}"
 
 
 def _checked(schema: T.StructType, table: Table, column: tables.Column, ds: str) -> Column:

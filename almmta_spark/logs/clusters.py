@@ -72,9 +72,10 @@ def _centroids(items: DataFrame, how: str, num_clusters: int, seed: int) -> tupl
     order = [F.xxhash64(F.lit(seed), F.lit("clusters"), "item_id"), F.col("item_id")]
     sample = items.where(known).orderBy(*order).limit(SAMPLE_ITEMS).select("cluster", "embedding").toArrow()
     if not sample.num_rows:
+        whose = "every item" if how == FITTED else "every item that has a cluster"
         raise ValueError(
-            "items.cluster is null and items.embedding too, so treatment clusters can be neither read nor fitted: "
-            "write clusters (any ints), or embeddings"
+            f"items.embedding is null for {whose}, so clusters of the others can be neither fitted nor found by the "
+            "nearest: write items.cluster (any ints) for all items, or embeddings"
         )
     x_NE = matrix(sample.column("embedding").combine_chunks()).astype(np.float64)
     if how == FITTED:

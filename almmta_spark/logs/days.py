@@ -75,7 +75,8 @@ def by_user(rows: DataFrame, table: Table, windows: Windows, num_buckets: int) -
 def _touches(marked: DataFrame) -> DataFrame:
     """One row a user and part. Cost: one sort by user, part and time; windows and the grouping need no other."""
     keys = ["user_id", "part_ts", "reason", "refused"]
-    ordered = marked.withColumn("order", -F.unix_micros("event_ts")).withColumn(
+    order = F.when(F.col("reason").isNull(), -F.unix_micros("event_ts"))  # of a refused row it may overflow
+    ordered = marked.withColumn("order", order).withColumn(
         "tie", F.bitwise_not(F.xxhash64("user_id", "item_id", "event_ts"))
     )
     newest_first = Window.partitionBy(*keys).orderBy("order", "tie")

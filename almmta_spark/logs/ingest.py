@@ -234,7 +234,7 @@ def _small(accounts: Mapping[str, Account], broadcast_rows: int) -> tuple[bool, 
 
 
 def _how_to_cluster(item_counts: Sequence[Row], conf: Config) -> str:
-    used = {row["detail"]: int(row["count"]) for row in item_counts if row["status"] == rules.USED}
+    used = {row["detail"]: int(row["count"] - row["conflicting"]) for row in item_counts if row["status"] == rules.USED}
     without, given = used.get("no_cluster", 0), used.get(None, 0)
     how = clusters.GIVEN if not without else clusters.NEAREST if given else clusters.FITTED
     if how == clusters.FITTED and conf.pool_nights > 1:

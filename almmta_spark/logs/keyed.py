@@ -34,8 +34,7 @@ class Keyed:
         """
         is_used, same = F.col("status") == USED, F.col("low") == F.col("high")
         has_no_cluster = F.col("cluster").isNull() if "cluster" in self.table.column_names else F.lit(False)
-        rows = self.rows.withColumn("detail", F.when(has_no_cluster, F.lit("no_cluster")))
-        per_key = _per_key(rows, self.table, "status", "detail")
+        per_key = _per_key(self.rows, self.table, "status", detail=F.max(F.when(has_no_cluster, F.lit("no_cluster"))))
         counts = {
             "count": F.sum("n"),
             "repeated": F.sum(F.when(is_used & same, F.col("n") - 1).otherwise(0)),

@@ -650,10 +650,11 @@ class _Loader(yaml.SafeLoader):
     """YAML whose keys stand once: the last of several would hide the others."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key.value, str) and key.value != "<<"]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice} stands twice", node.start_mark)
+        seen = set()
+        for key in [key for key, _ in node.value if isinstance(key.value, str)]:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} stands twice", key.start_mark)
+            seen.add(key.value)
         return dict(super().construct_mapping(node, deep))
 
 

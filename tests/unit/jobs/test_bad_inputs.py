@@ -269,7 +269,8 @@ def settle_journeys(rows, found):
             found[tables.UPLOADS][n] = "used" if uploads[row["user_id"]] <= cap else "capped"
 
 
-@pytest.mark.parametrize("seed", [0, *[pytest.param(n, marks=pytest.mark.slow) for n in range(1, 5)]])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
 def test_drawn_rows_are_counted_as_a_loop_counts_them(spark, tmp_path, seed):
     rows_of = drawn(seed)
     bad_inputs.write(tmp_path, rows_of)

@@ -380,7 +380,7 @@ NIGHTS: list[BadNight] = [
     BadNight(
         "ids in place of signals' names",
         {SIGNALS: [(1, f"id{n}", before(3), 1.0) for n in range(1001)]},
-        r"signals\.signal must have at most 1000 distinct names, has more .*: write the kind of act there, not an id",
+        r"signals\.signal must have at most 1000 distinct names, has more .*: write the kind of act there",
     ),
     BadNight("one cluster", _instead(ITEMS, 1, None), r"table items: attribution needs at least 2 treatment clust", 3),
     BadNight(

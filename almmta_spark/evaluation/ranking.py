@@ -132,8 +132,7 @@ def _with_step(columns: DataFrame, score: str, cut_K: NDArray[np.float64]) -> Da
     """columns and step, ranking.step_of: a binary search, a projection a level, all compiled into one loop."""
     levels = max(1, len(cut_K).bit_length())
     ends = [*cut_K.tolist(), *[math.inf] * (2**levels - 1 - len(cut_K))]
-    numbers = ", ".join(f"double('{end}')" for end in ends)
-    cuts = F.expr(f"array({numbers})")  # as text: one call to the JVM, not one a number
+    cuts = F.split(F.lit(" ".join(map(repr, ends))), " ").cast("array<double>")  # one call to the JVM, not one a number
     found, below = columns.withColumns({"cuts": cuts, "below": F.lit(0)}), F.col("below")
     for half in (2**level for level in reversed(range(levels))):
         passed = F.get("cuts", below + (half - 1)) < F.col(score)

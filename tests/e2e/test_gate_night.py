@@ -17,6 +17,7 @@ from jobs import attribute, nightly, simulate
 from tests import spoilt
 from tests.e2e.conftest import DS
 
+pytestmark = pytest.mark.slow  # three minutes
 SECOND = "2026-01-18"
 KILLED_AT_ATTRIBUTE = """
 import os

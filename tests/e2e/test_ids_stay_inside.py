@@ -21,6 +21,8 @@ from jobs import nightly, simulate
 from tests.e2e.conftest import DS
 from tests.pseudonyms import of
 
+pytestmark = pytest.mark.slow  # a night of its own: three minutes
+
 KEY = "a key that no other text of the night holds, 7160"
 SECRET = "p4ssw0rd-of-a-store"
 SMALL = (

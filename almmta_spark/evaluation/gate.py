@@ -29,7 +29,6 @@ CHAMPION = "champion"
 """Method of the champion's rows in journey_scores."""
 FITTED = ("placebo_proxies", "placebo_touch")
 """Refutation and planted truth: what was not fitted has not passed."""
-_EPSILON = 1e-12
 
 
 @dataclass(frozen=True)
@@ -115,12 +114,12 @@ def comparison(journey_scores: DataFrame, conf: Config) -> Check | None:
     """
     own, plan = conf.training.variants[0], conf.training.ensemble
     rows = journey_scores if own in plan.variants else journey_scores.where("is_validation = 1")
-    p = F.least(F.greatest(F.col("p_outcome"), F.lit(_EPSILON)), F.lit(1 - _EPSILON))
+    log_p = predictions.log_likelihood(predictions.clipped(F.col("p_outcome")))
     found = collect(
         rows.groupBy("method", bootstrap.user_cell(F.col("user_id"), conf.seed).alias("cell")).agg(
             F.count(F.lit(1)).alias("journeys"),
             F.sum("outcome").alias("outcomes"),
-            fixed_sum(F.ln(F.when(F.col("outcome") == 1, p).otherwise(1 - p))).alias("log_p"),
+            fixed_sum(log_p).alias("log_p"),
         )
     )
     if CHAMPION not in found["method"]:

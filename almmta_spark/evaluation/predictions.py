@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from almmta_spark import tables
@@ -42,8 +42,8 @@ def predictions(journey_scores: DataFrame) -> Predictions:
     has one): touches drawn at random tell nothing about the user. Bins are 1/256 wide in its logit: at most some
     14,000 a half of a sample of a model, and in practice 2,000, are collected."""
     predicted = F.when(F.col("sample") == RANDOMISED, F.coalesce("p_do", "p_outcome")).otherwise(F.col("p_outcome"))
-    p = F.least(F.greatest(predicted, F.lit(_EPSILON)), F.lit(1 - _EPSILON))
-    log_p = F.ln(F.when(F.col("outcome") == 1, p).otherwise(1 - p))
+    p = clipped(predicted)
+    log_p = log_likelihood(p)
     posterior = F.col("posterior_mean")
     bin_ = F.floor(F.ln(p / (1 - p)) * _BINS_PER_LOGIT).alias("bin")
     found = collect(
@@ -60,6 +60,16 @@ def predictions(journey_scores: DataFrame) -> Predictions:
     )
     order = np.lexsort((found["bin"], found["outcome"], found["is_validation"], found["sample"], found["method"]))
     return Predictions({name: values[order] for name, values in found.items()})
+
+
+def clipped(predicted: Column) -> Column:
+    """A predicted chance, strictly between 0 and 1."""
+    return F.least(F.greatest(predicted, F.lit(_EPSILON)), F.lit(1 - _EPSILON))
+
+
+def log_likelihood(p: Column) -> Column:
+    """Of a journey's outcome under the chance p, in (0, 1)."""
+    return F.ln(F.when(F.col("outcome") == 1, p).otherwise(1 - p))
 
 
 def as_scores(predicted: DataFrame, method: str, sample: str) -> DataFrame:

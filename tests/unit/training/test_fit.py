@@ -89,7 +89,7 @@ def test_an_unfinished_folder_has_no_result(tmp_path):
 
 def test_the_saved_model_is_the_average_of_the_weights(fitted):
     model = saved.load(fitted.output_dir)[0]
-    state = torch.load(Path(fitted.output_dir) / "checkpoint-0002.pt", weights_only=True)
+    state = torch.load(Path(fitted.output_dir) / "checkpoint-0002.pt", map_location="cpu", weights_only=True)
     last = [state["model"][name] for name, _ in model.named_parameters()]
     assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), last, strict=True))
     kept = sorted(float(p.detach().double().sum()) for p in model.parameters())
@@ -163,12 +163,22 @@ def test_the_gpu_check_says_that_it_skipped(capsys, monkeypatch):
     assert "skipped: torch sees no CUDA device" in capsys.readouterr().out
 
 
-def test_the_gpu_check_compares_two_fits(capsys):
-    settings = TrainingConfig(epochs=1, batch_size=128, num_ranks=1, ensemble=EnsembleConfig(variants=()))
-    assert gpu_check.compare("cpu", "cpu", 300, settings) == pytest.approx(1.0)
+def test_the_gpu_check_compares_two_fits(capsys, tmp_path):
+    two = EnsembleConfig(folds=2, repeats=1)
+    cases = [gpu_check.Case(128), gpu_check.Case(64, two)]
+    found = gpu_check.compare("cpu", "cpu", 300, TrainingConfig(epochs=1, num_ranks=1), cases)
+    assert [(c.members, c.batch_size) for c in found] == [(1, 128), (2, 64)]
+    assert all(c.agrees and c.rank_correlation == pytest.approx(1.0) and c.rms_difference == 0 for c in found)
     said = capsys.readouterr().out
-    assert said.count("journeys/s") == 2 and "of the time waiting for data" in said
-    assert "removal effects of both agree: Spearman 1.0000, relative RMS difference 0.000" in said
+    assert said.count("journeys/s") == 2 and "removal effects agree: Spearman 1.0000" in said
+    gpu_check.write(found, tmp_path, {"rows": 300, "epochs": 1})
+    assert [f["members"] for f in json.loads((tmp_path / "gpu.json").read_text())["fits"]] == [1, 2]
+    assert (tmp_path / "gpu.md").read_text().count("| 1.0000 | 0.000 |") == 2
+
+
+def test_devices_that_disagree_are_said():
+    found = gpu_check.Comparison(1, 128, 1000.0, 2000.0, 0.1, 0.1, 0.9, 0.5)
+    assert not found.agrees and found.gain == 0.5 and "DISAGREE" in str(found)
 
 
 def test_effects_of_one_model_agree_with_themselves(sample, fitted):

@@ -345,6 +345,8 @@ class TrainingConfig:
     """Training processes (one a GPU, or one a core's worth of CPU)."""
     local_mode: bool = True
     """True: processes on the driver's machine; False: one Spark task slot each, on the executors."""
+    max_restarts: int = 2
+    """Times that all ranks start again from the last checkpoint because one of them has died."""
     epochs: int = 20
     """Passes over the training table."""
     batch_size: int = 1024
@@ -386,6 +388,7 @@ class TrainingConfig:
         )
         known = set(self.placebos) <= set(PLACEBOS) and len(set(self.placebos)) == len(self.placebos)
         _require(known, "training.placebos", f"distinct names out of {PLACEBOS}", self.placebos)
+        _require(0 <= self.max_restarts <= 100, "training.max_restarts", "in [0, 100]", self.max_restarts)
         _require(1 <= self.num_ranks <= 1024, "training.num_ranks", "in [1, 1024]", self.num_ranks)
         for name in ("epochs", "batch_size", "checkpoint_epochs"):
             _require(getattr(self, name) >= 1, f"training.{name}", ">= 1", getattr(self, name))

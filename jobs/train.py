@@ -38,10 +38,14 @@ def run(night: runner.Night) -> None:
 
 
 def fit(spark: SparkSession, requests: Sequence[FitRequest], conf: TrainingConfig) -> list[FitResult]:
-    """One model after the other, in one set of processes: beside the driver (local_mode), or one in a task slot."""
+    """One model after the other, in one set of processes: beside the driver (local_mode), or one in a task slot.
+
+    ValueError where the ranks refuse something; where one dies all start again (training.max_restarts).
+    """
     use_gpu = spark.sparkContext.getConf().get("spark.task.resource.gpu.amount") is not None
     launcher = TorchDistributor(conf.num_ranks, conf.local_mode, use_gpu)
-    launcher.run(training.run, *[request.to_json() for request in requests])
+    asked = [request.to_json() for request in requests]
+    training.restarted(lambda: launcher.run(training.run, *asked), conf.max_restarts)
     return [FitResult.load(r.output_dir) for r in requests]  # the launcher's own return value is not reliable
 
 

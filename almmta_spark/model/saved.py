@@ -59,9 +59,15 @@ def load(folder: str | Path) -> tuple[nn.Module, ExampleSpec, dict[str, Any]]:
     for name in (WEIGHTS, INFO):
         if not (path / name).is_file():
             raise ValueError(f"no {name} in {path}: train a model into it first")
-    info = json.loads((path / INFO).read_text())
-    state = torch.load(path / WEIGHTS, map_location="cpu", weights_only=True)
-    found = _digest(state, {name: info[name] for name in ("variant", "spec", "model", "ensemble")})
+    try:
+        info = json.loads((path / INFO).read_text())
+        state = torch.load(path / WEIGHTS, map_location="cpu", weights_only=True)
+        found = _digest(state, {name: info[name] for name in ("variant", "spec", "model", "ensemble")})
+    except Exception as error:  # a hostile or broken file may fail in any way; none of its code has run
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(
+            f"{path}: {WEIGHTS} and {INFO} are refused, they are broken or not ours ({reason}): train again"
+        ) from None
     if found != info["digest"]:
         raise ValueError(
             f"{path}: weights and settings have digest {found[:12]}, model.json says {info['digest'][:12]}: "

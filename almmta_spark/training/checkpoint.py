@@ -57,7 +57,7 @@ def newest(folder: Folder, request_digest: str) -> tuple[str, bytes] | None:
         except ValueError as error:
             log.warning("%s", error)
             continue
-        if state["request"] == request_digest:
+        if state.get("request") == request_digest:
             return name, content
         log.info("checkpoint %s is of another request (data, settings, seed or code differ): not used", name)
     return None

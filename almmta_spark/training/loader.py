@@ -6,12 +6,14 @@ column is one flatten and one reshape.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,7 +93,7 @@ def open_table(dataset_url: str, spec: ExampleSpec) -> TrainingTable:
 
 
 def _footer(folder: Folder, name: str, columns: Sequence[str]) -> list[pq.RowGroupMetaData]:
-    with folder.open(name) as file:
+    with folder.open(name) as file, _broken(f"the footer of {folder.path_of(name)}"):
         parquet = pq.ParquetFile(file)
         missing = set(columns) - set(parquet.schema_arrow.names)
         if missing:
@@ -135,6 +137,37 @@ def _decode(name: str, chunks: pa.ChunkedArray) -> np.ndarray:
     return values.to_numpy(zero_copy_only=False).reshape(len(column), length)
 
 
+Read = Callable[[TrainingTable, Sequence[RowGroup], Sequence[str]], Iterator[Columns]]
+
+
+@contextmanager
+def _broken(what: str) -> Iterator[None]:
+    """ValueError that names what Parquet cannot make out."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"training_examples: {what} cannot be read ({reason}): build the examples again") from error
+
+
+def _naming_what_is_broken(read: Read) -> Read:
+    """The same, with a ValueError for a row group that is broken: which one, of which file."""
+
+    @functools.wraps(read)
+    def named(table: TrainingTable, groups: Sequence[RowGroup], columns: Sequence[str]) -> Iterator[Columns]:
+        found = read(table, groups, columns)
+        for group in groups:
+            with _broken(f"row group {group.index} of {table.folder.path_of(group.file)}"):
+                part = next(found, None)
+            if part is None:
+                return
+            yield part
+        yield from found  # nothing, or rows too many, which the shard's tally will see
+
+    return named
+
+
+@_naming_what_is_broken
 def read_arrow(table: TrainingTable, groups: Sequence[RowGroup], columns: Sequence[str]) -> Iterator[Columns]:
     """The row groups in the order given, with nothing but pyarrow."""
     files: dict[str, pq.ParquetFile] = {}
@@ -148,13 +181,14 @@ def read_arrow(table: TrainingTable, groups: Sequence[RowGroup], columns: Sequen
             file.close(force=True)
 
 
+@_naming_what_is_broken
 def read_petastorm(table: TrainingTable, groups: Sequence[RowGroup], columns: Sequence[str]) -> Iterator[Columns]:
     """The row groups in the order given, through a Petastorm reader with one worker."""
     with _InOrderReader(table, groups, columns) as reader:
         yield from reader
 
 
-READERS: dict[str, Callable[[TrainingTable, Sequence[RowGroup], Sequence[str]], Iterator[Columns]]] = {
+READERS: dict[str, Read] = {
     "petastorm": read_petastorm,
     "arrow": read_arrow,
 }

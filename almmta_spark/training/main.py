@@ -6,10 +6,11 @@ import hashlib
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -99,22 +100,52 @@ def _fit_the_likelier(request: FitRequest, device: str | None) -> FitResult:
         return FitResult.load(request.output_dir)
 
 
+def restarted(start: Callable[[], None], max_restarts: int) -> None:
+    """start launches the ranks of a job and waits for them; where one dies it is called again, max_restarts times, and
+    all ranks go on from their last checkpoint.
+
+    ValueError, at once, where the ranks themselves have refused something: it would be so again.
+    """
+    for done in range(max_restarts + 1):
+        try:
+            start()
+            return
+        except Exception as error:
+            refused = _REFUSED.findall(str(error))
+            if refused:
+                raise ValueError(refused[0].strip()) from error
+            if done == max_restarts:
+                raise
+            log.warning(
+                "a rank died; all start again from the last checkpoint (%d of training.max_restarts = %d times)",
+                done + 1, max_restarts,
+            )  # fmt: skip
+
+
+_REFUSED = re.compile(r"(?:^|\s)ValueError: (.*)$", re.MULTILINE)
+
+
 def launch(*requests: FitRequest, num_ranks: int = 1, timeout_seconds: float | None = None) -> list[FitResult]:
-    """Train on this machine: in this process for one rank, else with torchrun. RuntimeError with its last lines."""
+    """Train on this machine: in this process for one rank, else with torchrun. RuntimeError with its last lines where
+    ranks die again and again, ValueError where they refuse something."""
     if num_ranks == 1:
         return [fit(request) for request in requests]
-    with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            torchrun_command(requests, num_ranks, Path(folder)),
-            env=os.environ | {"PYTHONPATH": _python_path()},
-            timeout=timeout_seconds,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-    if done.returncode:
-        raise RuntimeError(f"training with {num_ranks} ranks failed:\n{done.stdout[-10_000:]}")
-    log.info("%s", done.stdout.strip())
+
+    def start() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run(
+                torchrun_command(requests, num_ranks, Path(folder)),
+                env=os.environ | {"PYTHONPATH": _python_path()},
+                timeout=timeout_seconds,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        if done.returncode:
+            raise RuntimeError(f"training with {num_ranks} ranks failed:\n{done.stdout[-10_000:]}")
+        log.info("%s", done.stdout.strip())
+
+    restarted(start, max(request.training.max_restarts for request in requests))
     return [FitResult.load(request.output_dir) for request in requests]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -232,6 +233,33 @@ def test_altered_weights_are_refused(tmp_path: Path):
     (tmp_path / saved.INFO).write_text(json.dumps(info))
     with pytest.raises(ValueError, match="digest"):
         saved.load(tmp_path)
+
+
+class Attack:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.target),)
+
+
+@pytest.mark.parametrize(
+    "spoil", ["a pickle that runs code", "half of the weights", "half of the settings", "no settings"]
+)
+def test_broken_or_hostile_files_are_refused_and_run_nothing(tmp_path: Path, spoil):
+    saved.save(randomised("latent", "plain"), SPEC, CONFS["plain"], "latent", tmp_path, {})
+    weights, info = tmp_path / saved.WEIGHTS, tmp_path / saved.INFO
+    if spoil == "a pickle that runs code":
+        torch.save({"weight": Attack(tmp_path / "pwned")}, weights)
+    elif spoil == "half of the weights":
+        weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    else:
+        info.write_text("{}" if spoil == "no settings" else info.read_text()[:100])
+    with pytest.raises(ValueError, match=rf"^{tmp_path}: weights\.pt and model\.json are refused.*: train again$"):
+        saved.load(tmp_path)
+    assert not (tmp_path / "pwned").exists()
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path):

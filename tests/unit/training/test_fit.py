@@ -115,6 +115,26 @@ def test_the_same_request_gives_the_same_bits_whatever_the_loader(sample, fitted
     assert again.digest == fitted.digest
 
 
+def test_all_ranks_start_again_where_one_has_died_and_not_where_they_refused_something(caplog):
+    said: list[str | None] = ["rank 1: Signal 9 (SIGKILL)", "Connection closed by peer", None]
+
+    def start() -> None:
+        text = said.pop(0)
+        if text:
+            raise RuntimeError(text)
+
+    main.restarted(start, max_restarts=2)
+    assert said == [] and caplog.text.count("all start again from the last checkpoint") == 2
+    said = ["died"] * 3
+    with pytest.raises(RuntimeError, match="died"):
+        main.restarted(start, max_restarts=1)
+    assert len(said) == 1
+    said = ["Traceback:\n[rank1]: ValueError: row group 1 of x is broken: build it again\nmore", "never"]
+    with pytest.raises(ValueError, match=r"^row group 1 of x is broken: build it again$"):
+        main.restarted(start, max_restarts=5)
+    assert said == ["never"]
+
+
 def test_another_seed_gives_other_weights(sample, fitted, tmp_path):
     other = main.fit(dataclasses.replace(request_for(sample, tmp_path), seed=4))
     assert other.digest != fitted.digest

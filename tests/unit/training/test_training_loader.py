@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import pickle
+import shutil
 
 import fsspec
 import numpy as np
@@ -155,3 +156,38 @@ def test_lists_the_loader_cannot_stack_are_refused(sample, tmp_path, name, colum
     table, spec = rewritten(sample, tmp_path, "covariates", column)
     with pytest.raises(ValueError, match=rf"training_examples\.covariates.*{reason}"):
         list(loader.READERS[name](table, table.row_groups, loader.columns_needed(spec)))
+
+
+def spoilt(sample, folder, row_group):
+    """The sample with one row group of its second file overwritten, footers as they were; where it lies."""
+    shutil.copytree(sample.url, folder)
+    path = sorted(folder.glob("*.parquet"))[1]
+    group = pq.ParquetFile(path).metadata.row_group(row_group)
+    columns = [group.column(c) for c in range(group.num_columns)]
+    start = min(c.dictionary_page_offset or c.data_page_offset for c in columns)
+    content = bytearray(path.read_bytes())
+    content[start : start + group.total_byte_size // 2] = b"\xff" * (group.total_byte_size // 2)
+    path.write_bytes(content[: path.stat().st_size])
+    return path
+
+
+@pytest.mark.parametrize("name", ["petastorm", "arrow"])
+def test_a_broken_row_group_is_named_with_its_file(sample, tmp_path, name):
+    path = spoilt(sample, tmp_path / "spoilt", row_group=1)
+    table = loader.open_table(str(path.parent), sample.spec)
+    read = loader.READERS[name](table, table.row_groups, loader.columns_needed(sample.spec))
+    whole = [next(read) for _ in table.row_groups[: len(table.row_groups) // 2 + 1]]
+    assert sum(len(part["journey_id"]) for part in whole) > 0, "those before it are read"
+    with pytest.raises(ValueError, match=rf"^training_examples: row group 1 of {path} cannot be read .*build the exam"):
+        next(read)
+
+
+@pytest.mark.parametrize("content", [b"", b"user_id,item_id", b"PAR1" * 3])
+def test_a_file_without_a_footer_is_named(sample, tmp_path, content):
+    shutil.copytree(sample.url, tmp_path / "cut")
+    path = sorted((tmp_path / "cut").glob("*.parquet"))[0]
+    path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=rf"^training_examples: the footer of {path} cannot be read .*build the exampl"
+    ):
+        loader.open_table(str(path.parent), sample.spec)

@@ -176,7 +176,7 @@ def test_a_killed_rank_costs_no_bits(tables, fits, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["torchrun, started again", "torchrun, elastic", "beside the driver", "in task slots"])
+@pytest.mark.parametrize("how", ["torchrun, started again", "torchrun, elastic", "TorchDistributor"])
 def test_ranks_start_again_by_themselves_when_one_is_killed(tables, fits, tmp_path, how):
     """kill -9 on rank 1 in mid-epoch, after the first checkpoint; nobody does anything."""
     request = request_for(tables, "even", TRAINING, tmp_path / "killed")
@@ -184,8 +184,7 @@ def test_ranks_start_again_by_themselves_when_one_is_killed(tables, fits, tmp_pa
     starts = {
         "torchrun, started again": STARTED_AGAIN,
         "torchrun, elastic": ELASTIC,
-        "beside the driver": UNDER_SPARK % ("local[2]", True),
-        "in task slots": UNDER_SPARK % ("local-cluster[2,1,1024]", False),
+        "TorchDistributor": UNDER_SPARK,
     }
     common = os.environ | {"PYTHONPATH": main._python_path(), "OMP_NUM_THREADS": "1", "PYSPARK_PYTHON": sys.executable}
     command = [sys.executable, "-c", starts[how], str(tmp_path / "request.json")]
@@ -219,17 +218,17 @@ torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 sys.exit(subprocess.run([*torchrun, "-m", "almmta_spark.training", "--request", sys.argv[1]]).returncode)
 """
 UNDER_SPARK = """
-import logging, os, sys
+import logging, sys
 from pathlib import Path
 from almmta_spark import config, runner
 from almmta_spark.training.request import FitRequest
 from dataclasses import replace
 from jobs import train
 logging.basicConfig(level=logging.INFO)
-settings = {"spark.master": %r, "spark.ui.enabled": "false", "spark.executorEnv.PYTHONPATH": os.environ["PYTHONPATH"]}
+settings = {"spark.master": "local[2]", "spark.ui.enabled": "false"}
 request = FitRequest.from_json(Path(sys.argv[1]).read_text())
 spark = runner.session(replace(config.Config(), spark=settings), "kill")
-train.fit(spark, [request], replace(request.training, local_mode=%r))
+train.fit(spark, [request], request.training)
 """
 
 

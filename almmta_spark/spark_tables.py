@@ -241,14 +241,24 @@ def _frame(spark: SparkSession, table: Table, urls: list[str], ds: str) -> DataF
 
 @contextmanager
 def refused_by_name() -> Iterator[None]:
-    """Turns Spark's failure to read a table's file into a ValueError that names table, night and file."""
+    """Turns Spark's failure to read a table's file into a ValueError that names table, night and file; a full disk into
+    one that says so."""
     try:
         yield
-    except (PySparkException, Py4JJavaError) as error:
-        unreadable = _unreadable(str(error))
-        if unreadable is None:
+    except (PySparkException, Py4JJavaError, OSError) as error:
+        said = _unreadable(str(error)) or _full(str(error))
+        if said is None:
             raise
-        raise ValueError(unreadable) from error
+        raise ValueError(said) from error
+
+
+def _full(said: str) -> str | None:
+    if "No space left on device" not in said:
+        return None
+    return (
+        "no space is left on a disk that the night writes to (the warehouse's, or spark.local.dir): free some and run "
+        "the night again; what was published before stays as it is"
+    )
 
 
 _UNREADABLE = re.compile(r"Encountered error while reading file (.+?)\.(?:\s+|$)(.*)")

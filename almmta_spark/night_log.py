@@ -185,9 +185,11 @@ class Claim:
         self._renewing.join()
         try:
             self.release()
-        except ClaimLost:
-            if kind is None:  # else the block has said so, or worse
+        except Exception as failed:
+            if kind is None:
                 raise
+            if not isinstance(failed, ClaimLost):  # that the block has said, or worse; what ended it is what counts
+                log.warning("night %s: the claim could not be given up (%s), it will expire", self.ds, failed)
 
     def attempt(self) -> bool:
         """Claims the night now; False where somebody alive owns it, or was quicker."""

@@ -301,7 +301,7 @@ def run_stage(night: Night, stage: Stage) -> dict[str, Any]:
     """
     if night.claim is not None:
         return _run(night, stage)
-    with Claim(night.spark, night.place.conf, night.ds) as night.claim:
+    with spark_tables.refused_by_name(), Claim(night.spark, night.place.conf, night.ds) as night.claim:
         done = _run(night, stage)
         night.claim.publish()
     night.claim = None

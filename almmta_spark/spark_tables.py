@@ -242,23 +242,31 @@ def _frame(spark: SparkSession, table: Table, urls: list[str], ds: str) -> DataF
 @contextmanager
 def refused_by_name() -> Iterator[None]:
     """Turns Spark's failure to read a table's file into a ValueError that names table, night and file; a full disk into
-    one that says so."""
+    one that says which, as far as it can be told."""
     try:
         yield
-    except (PySparkException, Py4JJavaError, OSError) as error:
+    except (PySparkException, Py4JJavaError, OSError, RuntimeError) as error:
         said = _unreadable(str(error)) or _full(str(error))
         if said is None:
             raise
         raise ValueError(said) from error
 
 
+_WRITING = re.compile(r"Task failed while writing rows to (\S+)\. |No space left on device: '(.+?)'")
+
+
 def _full(said: str) -> str | None:
+    """What to tell of a disk that is full, with how much of it is free; None where the words are of another thing."""
     if "No space left on device" not in said:
         return None
-    return (
-        "no space is left on a disk that the night writes to (the warehouse's, or spark.local.dir): free some and run "
-        "the night again; what was published before stays as it is"
+    found = _WRITING.search(said)
+    url = found and (found[1] or found[2])
+    free = storage.free_bytes(url) if url else None
+    where = (
+        f"on the disk of {url}" if url else "on a disk that the night writes to (its warehouse's, or spark.local.dir)"
     )
+    left = "" if free is None else f" ({free:,} bytes are free, fewer than what was to be written)"
+    return f"no space is left {where}{left}: free some and run the night again; what was published stays as it is"
 
 
 _UNREADABLE = re.compile(r"Encountered error while reading file (.+?)\.(?:\s+|$)(.*)")

@@ -167,6 +167,13 @@ def delete(spark: Spark, url: str) -> None:
     fs.delete(target, True)
 
 
+def free_bytes(url: str) -> int | None:
+    """Bytes that are free on the disk of a local file, be it there or not; None of a remote one."""
+    path = local_path(url)
+    there = path and next((p for p in (path, *path.parents) if p.exists()), None)
+    return shutil.disk_usage(there).free if there else None
+
+
 def move(spark: Spark, source: str, target: str) -> None:
     """Renames a folder; the target must not exist."""
     path, to = local_path(source), local_path(target)
@@ -185,10 +192,15 @@ def _beside(url: str) -> str:
 
 
 def _write_through(path: Path, content: bytes) -> None:
-    with path.open("wb") as out:
-        out.write(content)
-        out.flush()
-        os.fsync(out.fileno())
+    """OSError that names the file, of which nothing is left, where it cannot be written: the disk is full, say."""
+    try:
+        with path.open("wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _write_hadoop(spark: Spark, url: str, content: bytes) -> None:

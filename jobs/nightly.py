@@ -84,7 +84,7 @@ def show_plan(spark: storage.Spark, conf: config.Config, wanted: list[str]) -> N
 
 def run_night(spark: SparkSession, conf: config.Config, ds: str) -> dict[str, Any]:
     """The night's stages as far as anything has changed, and its tables published; its summary."""
-    with summary.peak_memory() as memory, Claim(spark, conf, ds) as claim:
+    with spark_tables.refused_by_name(), summary.peak_memory() as memory, Claim(spark, conf, ds) as claim:
         of_stages = [runner.Night(spark, conf, ds, name, claim) for name in STAGES]
         skipped = [n.stage for n in of_stages if not runner.run_if_changed(n, STAGES[n.stage])]
         claim.publish()  # where publish was skipped too, what was rolled back comes back

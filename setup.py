@@ -30,7 +30,7 @@ setup(
         "test": [
             *("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "chispa", "ruff", "mypy", "types-PyYAML"),
             *("jupytext", "nbclient", "ipykernel"),  # the notebooks are executed
-            "psycopg2-binary",
+            *("psycopg2-binary", "check-jsonschema", "kubeflow-spark-api"),  # docker/
         ],
     },
 )

@@ -1,8 +1,10 @@
 # Sourced by start-*.sh and stop-*.sh: daemons in the background, each with NAME.pid and NAME.log in the folder DAEMONS.
+SCRIPT="$(basename "$0")"
+STOP="${SCRIPT/#start-/stop-}"
 
 refuse_second_start() {
   if compgen -G "$DAEMONS/*.pid" >/dev/null; then
-    echo "$(basename "$0" .sh): $DAEMONS holds the pid files of an earlier start: run ${0/start-/stop-} first" >&2
+    echo "${SCRIPT%.sh}: $DAEMONS holds the pid files of an earlier start: run $STOP first" >&2
     exit 1
   fi
 }
@@ -32,8 +34,8 @@ await() { # hint command...: until the command succeeds, while all daemons of th
 
 give_up() { # name what
   tail -n 5 "$DAEMONS/$1.log" >&2
-  echo "$(basename "$0" .sh): $1 $2, see $DAEMONS/$1.log" >&2
-  "${0/start-/stop-}" >&2
+  echo "${SCRIPT%.sh}: $1 $2, see $DAEMONS/$1.log" >&2
+  "$here/$STOP" >&2
   exit 1
 }
 
@@ -47,7 +49,7 @@ stop_daemon() { # name: it and its children, where it was started and not stoppe
     sleep 0.5
   done
   if is_ours "$1"; then
-    echo "$(basename "$0" .sh): $1 did not end in 30 s, killed" >&2
+    echo "${SCRIPT%.sh}: $1 did not end in 30 s, killed" >&2
     kill -9 -- "-$pid" || true
   fi
   rm -f "$DAEMONS/$1.pid"

@@ -14,7 +14,8 @@ database_answers() {
 
 deadline=$((SECONDS + ${TIMEOUT:-180}))
 until said="$(database_answers 2>&1)"; do
-  [ $SECONDS -lt $deadline ] || { echo "mlflow-server.sh: no answer from PostgreSQL: ${said##*$'\n'}" >&2; exit 1; }
+  [ $SECONDS -lt $deadline ] ||
+    { echo "mlflow-server.sh: no answer from PostgreSQL: $(tail -n 2 <<<"$said")" >&2; exit 1; }
   sleep 0.5
 done
 exec "$BIN/mlflow" server --host "$HOST" --port "$MLFLOW_PORT" --workers "${MLFLOW_WORKERS:-2}" \

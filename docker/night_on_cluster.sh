@@ -22,7 +22,6 @@ echo "== the night, locally"
 echo "== the night, on the cluster"
 "$here/start-cluster.sh"
 trap '"$here/stop-cluster.sh"' EXIT
-"$BIN/spark-submit" --master "spark://$HOST:$PORT" --properties-file conf/spark/standalone.conf jobs/nightly.py \
-  "${settings[@]}" --set warehouse="$TWO/warehouse" --set training.local_mode=false
+WAREHOUSE="$TWO/warehouse" "$here/submit-night.sh" "${settings[@]}"
 
 "$BIN/python" "$here/same_tables.py" "$ONE/warehouse" "$TWO/warehouse" "$DS"

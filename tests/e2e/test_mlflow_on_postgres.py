@@ -62,8 +62,10 @@ class Server:
 
     def kill(self) -> None:
         """SIGKILL of everything at once: nothing is written down any more."""
-        for process in self.processes():
+        killed = self.processes()
+        for process in killed:
             process.send_signal(signal.SIGKILL)
+        psutil.wait_procs(killed, 60)
         assert self.script("stop-mlflow.sh").returncode == 0  # takes the pid files away
 
 
@@ -142,7 +144,7 @@ def mlflow_is_up(url: str, host: str = "127.0.0.1") -> bool:
         return False
 
 
-def test_the_model_that_the_alias_names_predicts(server, logged):
+def test_the_model_that_an_alias_names_is_loaded_by_http(server, logged):
     mlflow.set_tracking_uri(server.url)
     model = mlflow.pyfunc.load_model(f"models:/{logged.tracking.registered_model}_{logged.env}@champion")
     assert "removal_effect" in model.metadata.signature.outputs.input_names()

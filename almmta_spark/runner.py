@@ -57,8 +57,10 @@ def session(conf: Config, name: str) -> SparkSession:
     java_home.ensure()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
-    from pyspark import SparkConf
+    from pyspark import SparkConf, SparkContext
 
+    if "PYSPARK_GATEWAY_PORT" in os.environ:  # under spark-submit, whose settings SparkConf sees once it is connected
+        SparkContext._ensure_initialized()
     submitted = SparkConf()
     builder = SparkSession.builder.appName(f"almmta {name}")
     for key, value in {**_SPARK_DEFAULTS, **conf.spark}.items():

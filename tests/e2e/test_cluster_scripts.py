@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from almmta_spark import java_home
 from almmta_spark.config import Config
 from almmta_spark.night_log import Claim
 
@@ -106,6 +107,25 @@ def test_two_warehouses_are_compared_table_by_table(tmp_path, checksum, status, 
     command = [sys.executable, DOCKER / "same_tables.py", tmp_path / "one", tmp_path / "two", "2026-01-15"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, said in done.stdout + done.stderr) == (status, True)
+
+
+READ_SETTINGS = """
+from almmta_spark import config, runner
+spark = runner.session(config.load("conf/test.yaml"), "settings")
+print([spark.conf.get(f"spark.{key}") for key in ("master", "sql.shuffle.partitions", "default.parallelism")])
+"""
+
+
+@pytest.mark.spark
+def test_what_spark_submit_is_told_stands_and_conf_fills_the_rest(tmp_path):
+    """Above all the master: a night meant for a cluster would run on the machine that submits it."""
+    job = tmp_path / "job.py"
+    job.write_text(READ_SETTINGS)
+    submit = Path(sys.executable).with_name("spark-submit")
+    command = [submit, "--master", "local[3]", "--conf", "spark.sql.shuffle.partitions=7", job]
+    env = {**os.environ, "JAVA_HOME": str(java_home.ensure()), "PYSPARK_PYTHON": sys.executable}
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert "['local[3]', '7', '4']" in done.stdout, done.stderr
 
 
 @pytest.mark.spark

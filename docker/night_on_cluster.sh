@@ -10,7 +10,7 @@ ONE="$CLUSTER_DIR/local" TWO="$CLUSTER_DIR/standalone"
 export MLFLOW_DISABLE_TELEMETRY=true PYTHONPATH="$ROOT"
 settings=(--conf "$CONF" --ds "$DS" --set simulator.num_users="$NUM_USERS" --set report_file= "$@")
 
-rm -rf "$ONE" "$TWO"
+rm -rf "$ONE" "$TWO" "$CLUSTER_DIR/work"
 echo "== logs of $NUM_USERS users"
 "$BIN/python" -m jobs.simulate "${settings[@]}" --set warehouse="$ONE/warehouse"
 mkdir -p "$TWO"
@@ -24,4 +24,6 @@ echo "== the night, on the cluster"
 trap '"$here/stop-cluster.sh"' EXIT
 WAREHOUSE="$TWO/warehouse" "$here/submit-night.sh" "${settings[@]}"
 
+compgen -G "$CLUSTER_DIR/work/app-*/*" >/dev/null ||
+  { echo "night_on_cluster: no executor ran on the workers" >&2; exit 1; }
 "$BIN/python" "$here/same_tables.py" "$ONE/warehouse" "$TWO/warehouse" "$DS"

@@ -394,7 +394,7 @@ def main(stage_name: str, stage: Stage, description: str | None) -> None:
         conf = settings(args)
         spark_tables.index_ts(args.ds)
         run_stage(Night(session(conf, stage_name), conf, args.ds, stage_name), stage)
-    except (ValueError, ClaimLost) as error:
+    except (ValueError, ClaimLost, ConnectionError) as error:
         fail(error)
 
 

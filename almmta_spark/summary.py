@@ -159,6 +159,8 @@ def _lines(conf: Config, night: Mapping[str, Any]) -> list[str]:
         uri = night["mlflow"]["uri"]
         look = f": `make ui STORE={uri}`" if uri.startswith("sqlite:") else ""
         lines.append(f"MLflow   run {night['mlflow']['run_id']} in {uri}{look}")
+    else:
+        lines.append("MLflow   did not take this night's log: the next run of nightly, or jobs/publish.py, logs it")
     return lines
 
 

@@ -1,7 +1,8 @@
 """A night in MLflow: one parent run, a child run a stage, figures, tables, the dataset and the registered model.
 
 Everything is taken from what the night left in the warehouse (manifests, aggregated tables, model folders), so logging
-can be repeated: a night whose tracking server was down is logged later by running the publish job again.
+can be repeated. A published night waits, with the settings it ran with, in <warehouse>/_unlogged/ds=D.json until MLflow
+has it: where its tracking server is down the night is not lost, and the next run of nightly logs it.
 No user ids are written: the attribution table is logged as a dataset (location, schema, counts, digest).
 """
 
@@ -12,14 +13,15 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from almmta_spark import config, redaction, storage, tables
+from almmta_spark import redaction, storage, tables
 from almmta_spark.config import Config
+from almmta_spark.storage import Spark
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +29,15 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
 CANDIDATE, CHAMPION = "candidate", "champion"
+RETRIES = "3"
+"""Of a call to a tracking server, within a quarter of a minute, unless MLFLOW_HTTP_REQUEST_MAX_RETRIES says otherwise.
+MLflow's own 7 take minutes for each call, and the night is logged later all the same."""
 _ABOUT = "A run a night: its description is the verdict, its artifact `report.html` the review."
 _MLFLOW_TYPES = {"bigint": "long", "int": "integer", "double": "double", "float": "float", "string": "string"}
+
+
+class NotLogged(ConnectionError):
+    """MLflow has not taken the night's log."""
 
 
 def shown(uri: str) -> str:
@@ -75,6 +84,55 @@ def _make_store(path: Path) -> None:
         storage.put_new(None, str(path), made.read_bytes())  # else another night was quicker
 
 
+@contextmanager
+def taken(conf: Config) -> Iterator[None]:
+    """NotLogged where the block's calls to MLflow, its store or its artifacts fail, whatever the reason."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = " ".join(redaction.text(str(error)).split())
+        reason = reason if len(reason) <= 240 else f"{reason[:120]} ... {reason[-120:]}"  # its cause stands at the end
+        raise NotLogged(f"MLflow at {shown(_uri(conf))} has not taken the night's log ({reason})") from error
+
+
+# ---- nights that wait -----------------------------------------------------------------------------------------------
+
+
+def wait(spark: Spark, conf: Config, ds: str, said: Mapping[str, Any]) -> None:
+    """From here on the night waits to be logged, with what it says of its settings."""
+    storage.write_text(spark, _waiting(conf, ds), json.dumps(said, indent=1, sort_keys=True))
+
+
+def waiting(spark: Spark, conf: Config) -> list[str]:
+    """Published nights that MLflow does not have yet, ascending."""
+    names = storage.names(spark, storage.join(conf.warehouse, "_unlogged"))
+    return [n[3:-5] for n in names if n.startswith("ds=") and n.endswith(".json")]
+
+
+def waits_with(spark: Spark, conf: Config, ds: str) -> dict[str, Any]:
+    """What a waiting night says of its settings. ValueError where it does not wait."""
+    text = storage.read_text(spark, _waiting(conf, ds))
+    if text is None:
+        raise ValueError(f"night ds={ds} does not wait to be logged: run jobs/publish.py to log it again")
+    said: dict[str, Any] = json.loads(text)
+    return said
+
+
+def waits_no_more(spark: Spark, conf: Config, ds: str) -> None:
+    """MLflow has the night."""
+    storage.delete(spark, _waiting(conf, ds))
+
+
+def _waiting(conf: Config, ds: str) -> str:
+    return storage.join(conf.warehouse, "_unlogged", f"ds={ds}.json")
+
+
+# ---- in MLflow ------------------------------------------------------------------------------------------------------
+
+
 def night_run(conf: Config, ds: str) -> MlflowRun:
     """The newest whole run of a night, to be read. ValueError where the night has not been logged."""
     import mlflow
@@ -102,6 +160,7 @@ class Tracker:
         """The experiment almmta/<env>/nightly, made where it is not there yet."""
         import mlflow
 
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", RETRIES)
         uri = _uri(conf)
         if uri.startswith("sqlite:///"):
             _make_store(Path(uri.removeprefix("sqlite:///").partition("?")[0]))
@@ -130,8 +189,21 @@ class Tracker:
         try:
             yield Run(self.client, run.info.run_id)
         except BaseException:
-            self.client.set_terminated(run.info.run_id, "FAILED")
+            with suppress(Exception):  # the server may be what has failed: then the night's next run ends this one
+                self.client.set_terminated(run.info.run_id, "FAILED")
             raise
+
+    def pointed_at(self, model: str, alias: str) -> Mapping[str, str]:
+        """Tags of the version that an alias points at; empty where it points at none."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            tags: Mapping[str, str] = self.client.get_model_version_by_alias(model, alias).tags
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return {}
+            raise
+        return tags
 
 
 @dataclass(frozen=True)
@@ -205,6 +277,11 @@ def log_history(child: Run, variant: str, history: Sequence[Mapping[str, Any]]) 
         child.metrics(numbers, step=int(record.get("epoch", epoch)))
 
 
+def model_name(conf: Config) -> str:
+    """Of the registered model."""
+    return f"{conf.tracking.registered_model}_{conf.env}"
+
+
 def register_model(
     tracker: Tracker, parent: Run, conf: Config, folder: Path, tags: Mapping[str, str], aliases: Sequence[str]
 ) -> str:
@@ -225,7 +302,7 @@ def register_model(
     inputs = Schema([ColSpec(kind, name, required=name in needed) for name, kind in columns.items()])
     effects = ("removal_effect", "removal_effect_lower", "removal_effect_upper")
     outputs = Schema([ColSpec(DataType.double, "p_outcome"), *[ColSpec(numbers, effect) for effect in effects]])
-    name = f"{conf.tracking.registered_model}_{conf.env}"
+    name = model_name(conf)
     from almmta_spark.inference import serving
 
     with mlflow.start_run(run_id=parent.run_id):
@@ -245,12 +322,12 @@ def register_model(
     return version
 
 
-def night_tags(conf: Config, ds: str, manifests: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+def night_tags(config_sha: str, ds: str, manifests: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """What a night is found by."""
     prints = {name: i["fingerprint"] for m in manifests for name, i in m["inputs"].items() if "fingerprint" in i}
     digest = hashlib.sha256(json.dumps(prints, sort_keys=True).encode()).hexdigest()
     return {
         "data_date": ds,
-        "config_sha": config.digest(conf),
+        "config_sha": config_sha,
         "input_manifest_sha": digest,
     }

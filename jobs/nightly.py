@@ -1,7 +1,8 @@
 """The whole night: ingest, journeys, propensity, pairs, examples, train, gate, attribute, evaluate, report, publish.
 
 Stages that would make again what they made last are skipped; nights run in order, after those of the lateness_nights
-before them that rows which came late have changed. The plan is printed first, and with --dry-run nothing else is done.
+before them that rows which came late have changed. Where MLflow is down a night is published all the same, and the next
+run logs it. The plan is printed first, and with --dry-run nothing else is done.
 
 spark-submit jobs/nightly.py --conf conf/prod.yaml --ds 2026-01-31
 spark-submit jobs/nightly.py --conf conf/prod.yaml --from 2026-01-01 --to 2026-01-31
@@ -10,11 +11,13 @@ spark-submit jobs/nightly.py --conf conf/prod.yaml --from 2026-01-01 --to 2026-0
 from __future__ import annotations
 
 import argparse
+import logging
+from dataclasses import replace
 from typing import Any
 
 from pyspark.sql import SparkSession
 
-from almmta_spark import config, log_lines, manifest, runner, spark_tables, storage, summary
+from almmta_spark import config, log_lines, manifest, runner, spark_tables, storage, summary, tracking
 from almmta_spark.night_log import Claim, ClaimLost
 from jobs import (
     attribute,
@@ -78,15 +81,49 @@ def with_late(spark: storage.Spark, conf: config.Config, wanted: list[str]) -> l
 def show_plan(spark: storage.Spark, conf: config.Config, wanted: list[str]) -> None:
     """Says what will be done, as far as it can be told before anything runs."""
     runner.log.info("%d night(s), %s to %s: %s", len(wanted), wanted[0], wanted[-1], " > ".join(STAGES))
+    for ds in _waiting(spark, conf, wanted):
+        log_lines.event("plan", f"  {ds}  waits to be logged to MLflow", night=ds, will="is logged")
     for ds, stage, what in manifest.plan(spark, conf, wanted, list(STAGES)):
         log_lines.event("plan", f"  {ds}  {stage:<16}{what}", night=ds, stage=stage, will=what)
+
+
+def _waiting(spark: storage.Spark, conf: config.Config, wanted: list[str]) -> list[str]:
+    """Published nights that MLflow does not have yet; those that are wanted log themselves."""
+    return [ds for ds in tracking.waiting(spark, conf) if ds not in wanted]
+
+
+def log_waiting(spark: SparkSession, conf: config.Config, wanted: list[str]) -> None:
+    """Logs the nights that wait, oldest first; whatever keeps one of them from it keeps no night from running."""
+    at_once = replace(conf, publishing=replace(conf.publishing, wait_minutes=0.0))
+    for ds in _waiting(spark, conf, wanted):
+        try:
+            with Claim(spark, at_once, ds) as claim:
+                runner.run_stage(runner.Night(spark, conf, ds, "publish", claim), publish.log_again)
+        except (tracking.NotLogged, ClaimLost, ValueError) as error:
+            _say_that_it_waits(ds, error)
+            if isinstance(error, tracking.NotLogged):  # nor will it take the others
+                return
+
+
+def _run_if_changed(night: runner.Night) -> bool:
+    """Whether the stage ran. MLflow may be down: the night, published by then, waits to be logged."""
+    try:
+        return runner.run_if_changed(night, STAGES[night.stage])
+    except tracking.NotLogged as error:
+        _say_that_it_waits(night.ds, error)
+        return True
+
+
+def _say_that_it_waits(ds: str, error: Exception) -> None:
+    message = f"night {ds}: its tables are published; {error}: the next run of nightly, or jobs/publish.py, logs it"
+    log_lines.event("not_logged", message, logging.WARNING, night=ds, error=str(error))
 
 
 def run_night(spark: SparkSession, conf: config.Config, ds: str) -> dict[str, Any]:
     """The night's stages as far as anything has changed, and its tables published; its summary."""
     with spark_tables.refused_by_name(), summary.peak_memory() as memory, Claim(spark, conf, ds) as claim:
         of_stages = [runner.Night(spark, conf, ds, name, claim) for name in STAGES]
-        skipped = [n.stage for n in of_stages if not runner.run_if_changed(n, STAGES[n.stage])]
+        skipped = [n.stage for n in of_stages if not _run_if_changed(n)]
         claim.publish()  # where publish was skipped too, what was rolled back comes back
     return summary.collect(spark, conf, ds, memory, skipped)
 
@@ -103,6 +140,7 @@ def main() -> None:
         if args.dry_run:
             return
         spark = runner.session(conf, "nightly")
+        log_waiting(spark, conf, wanted)
         done = []
         for ds in wanted:
             runner.log.info("night %s (%d of %d)", ds, wanted.index(ds) + 1, len(wanted))

@@ -2,13 +2,15 @@
 
 There: a parent run, a child run a stage, tables, figures, the review, the dataset, and the model with its aliases.
 
-Reads what the night left behind and nothing else, so it can be run again for a night whose tracking server was down.
+Reads what the night left behind and nothing else, so a night whose tracking server was down is logged later: the next
+run of nightly does it, or this job run again.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,20 @@ AGGREGATED = (
 
 
 def run(night: runner.Night) -> None:
-    """The night's small tables, figures and its own model -> one MLflow run; publishes the night's tables first."""
+    """The night's small tables, figures and its own model -> one MLflow run; publishes the night's tables first.
+
+    NotLogged where MLflow does not take it: the night is published, and waits to be logged (tracking.py).
+    """
+    settings = redaction.redacted(config.to_dict(night.conf))
+    _publish(night, {"config_sha": config.digest(night.conf), "settings": settings})
+
+
+def log_again(night: runner.Night) -> None:
+    """The same of a published night that waits, with the settings that it ran with."""
+    _publish(night, tracking.waits_with(night.spark, night.place.conf, night.ds))
+
+
+def _publish(night: runner.Night, ran_with: Mapping[str, Any]) -> None:
     manifests = night.other_manifests()
     frames = {t.name: _small(night, t) for t in AGGREGATED}
     attribution = night.published(tables.ATTRIBUTION)
@@ -47,14 +62,14 @@ def run(night: runner.Night) -> None:
     said = reviewed(manifests, night.ds)
     if night.claim is not None:  # before anything that needs the tracking server, which may be down
         night.claim.publish()
-    tracker = Tracker.connect(night.conf)
-    tracker.end_dead_runs(night.ds)
-    tags = {**tracking.night_tags(night.conf, night.ds, manifests), "verdict": said["verdict"], **gate_tags(judged)}
+    conf = night.place.conf
+    tracking.wait(night.spark, conf, night.ds, ran_with)
+    night_tags = tracking.night_tags(ran_with["config_sha"], night.ds, manifests)
+    tags = {**night_tags, "verdict": said["verdict"], **gate_tags(judged)}
     read_first = {"auuc_protocol": said["protocol"], "mlflow.note.content": said["summary"]}
-    with tracker.run(f"night {night.ds}", {**tags, **read_first}) as parent:
-        settings = redaction.redacted(config.to_dict(night.conf))
-        parent.params(tracking.flat(settings))
-        parent.client.log_dict(parent.run_id, settings, "config.yaml")
+    with tracking.taken(conf), _opened(night, {**tags, **read_first}) as (tracker, parent):
+        parent.params(tracking.flat(ran_with["settings"]))
+        parent.client.log_dict(parent.run_id, ran_with["settings"], "config.yaml")
         parent.metrics(headline(frames, own, said["protocol"]))
         parent.metrics({f"checks/{verdict}": n for verdict, n in said["checks"].items()})
         for name, frame in frames.items():
@@ -65,7 +80,17 @@ def run(night: runner.Night) -> None:
         tracking.log_stages(tracker, parent, manifests, {"data_date": night.ds})
         version = _register(night, tracker, parent, tags, candidate)
         parent.end()
+    tracking.waits_no_more(night.spark, conf, night.ds)
     night.note(mlflow={"uri": redaction.text(tracker.uri), "run_id": parent.run_id, "model_version": version})
+
+
+@contextmanager
+def _opened(night: runner.Night, tags: Mapping[str, str]) -> Iterator[tuple[Tracker, Run]]:
+    """The night's run on the tracking server, in place of what an earlier try has left open."""
+    tracker = Tracker.connect(night.place.conf)
+    tracker.end_dead_runs(night.ds)
+    with tracker.run(f"night {night.ds}", tags) as parent:
+        yield tracker, parent
 
 
 def refuse_another_model(night: runner.Night, variant: str, version: str) -> None:
@@ -148,8 +173,10 @@ def _log_folder(night: runner.Night, parent: Run, folder: str, artifact_path: st
 
 
 def _register(night: runner.Night, tracker: Tracker, parent: Run, tags: dict[str, Any], model: FittedModel) -> str:
-    """The night's own model (the first variant) as a new version with the alias `candidate`, or `champion` too."""
-    aliases = [tracking.CANDIDATE]
+    """The night's own model (the first variant) as a new version with the alias `champion` where it is that, and
+    `candidate` unless a later night has one."""
+    newest = tracker.pointed_at(tracking.model_name(night.place.conf), tracking.CANDIDATE).get("model_ds", "")
+    aliases = [tracking.CANDIDATE] if newest <= night.ds else []
     if night.is_champion(model.variant, model.version):
         aliases.append(tracking.CHAMPION)
     with tempfile.TemporaryDirectory() as beside:

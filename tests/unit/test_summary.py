@@ -47,6 +47,8 @@ def test_the_summary_says_how_to_look_at_the_store_that_the_night_is_in(tmp_path
     assert "`make ui STORE=sqlite:///runs/hard/mlflow.db`" in capsys.readouterr().out
     summary.show(settings(tmp_path), {**NIGHT, "mlflow": {"uri": "http://mlflow.example", "run_id": "abc"}})
     assert "make ui" not in capsys.readouterr().out
+    summary.show(settings(tmp_path), {**NIGHT, "mlflow": None})
+    assert "MLflow   did not take this night's log: the next run of nightly" in capsys.readouterr().out
 
 
 STAGE = {

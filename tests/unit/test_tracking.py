@@ -1,5 +1,6 @@
 """Logging a night to a real MLflow tracking store."""
 
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -135,7 +136,8 @@ def test_a_tracking_uri_is_shown_without_credentials_and_without_the_machines_pa
 def test_equal_nights_have_equal_tags_and_another_input_changes_them():
     conf = config.Config()
     other = {**MANIFEST, "inputs": {"exposures": {"days": ["2026-01-14"], "fingerprint": "xyz"}}}
-    first, again, changed = (tracking.night_tags(conf, "2026-01-15", [m]) for m in (MANIFEST, MANIFEST, other))
+    sha = config.digest(conf)
+    first, again, changed = (tracking.night_tags(sha, "2026-01-15", [m]) for m in (MANIFEST, MANIFEST, other))
     assert first == again and first["input_manifest_sha"] != changed["input_manifest_sha"]
 
 
@@ -155,3 +157,47 @@ def test_a_nights_run_is_found_by_its_date_the_newest_whole_one(tracker, monkeyp
     with pytest.raises(ValueError, match=r"almmta/elsewhere/nightly has no run"):
         tracking.night_run(replace(conf, env="elsewhere"), "2026-01-20")
     assert tracker.client.get_experiment_by_name("almmta/elsewhere/nightly") is None  # it makes none
+
+
+# ---- nights that wait ------------------------------------------------------------------------------------------------
+
+
+def test_a_night_waits_with_its_settings_until_it_is_logged(tmp_path):
+    conf = replace(config.Config(), warehouse=str(tmp_path))
+    assert tracking.waiting(None, conf) == []
+    for ds in ("2026-01-16", "2026-01-15"):
+        tracking.wait(None, conf, ds, {"config_sha": ds})
+    (tmp_path / "_unlogged" / ".ds=2026-01-17.json.0f").write_text("")  # left by a death while it was written
+    assert tracking.waiting(None, conf) == ["2026-01-15", "2026-01-16"]
+    assert tracking.waits_with(None, conf, "2026-01-15") == {"config_sha": "2026-01-15"}
+    tracking.waits_no_more(None, conf, "2026-01-15")
+    assert tracking.waiting(None, conf) == ["2026-01-16"]
+    with pytest.raises(ValueError, match=r"ds=2026-01-15 does not wait to be logged: run jobs/publish\.py"):
+        tracking.waits_with(None, conf, "2026-01-15")
+
+
+def test_a_server_that_does_not_answer_is_said_without_its_password(monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{port}")
+    said = rf"^MLflow at http://\*\*\*@127\.0\.0\.1:{port} has not taken the night's log \(.*refused"
+    with pytest.raises(tracking.NotLogged, match=said) as refused, tracking.taken(config.Config()):
+        Tracker.connect(config.Config())
+    assert "secret" not in str(refused.value)
+
+
+def test_what_a_store_or_a_disk_refuses_is_not_logged_and_our_own_mistakes_are_errors():
+    for error, expected in ((OSError("No space left on device"), tracking.NotLogged), (TypeError(), TypeError)):
+        with pytest.raises(expected), tracking.taken(config.Config()):
+            raise error
+
+
+def test_an_alias_points_at_the_version_that_it_was_given(tracker):
+    assert tracker.pointed_at("nothing", "candidate") == {}
+    tracker.client.create_registered_model("a model")
+    assert tracker.pointed_at("a model", "candidate") == {}
+    made = tracker.client.create_model_version("a model", "file:///nowhere", tags={"model_ds": "2026-01-15"})
+    tracker.client.set_registered_model_alias("a model", "candidate", made.version)
+    assert tracker.pointed_at("a model", "candidate") == {"model_ds": "2026-01-15"}

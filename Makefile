@@ -20,7 +20,7 @@ METHODS ?= short
 SETTINGS = $(foreach setting,$(SET),--set '$(setting)')
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help run test test-fast lint kuairand truth figures gate bench bench-auuc cluster airflow audit ui gpu env clean
+.PHONY: help run test test-fast lint kuairand truth figures gate kill-test bench bench-auuc cluster airflow audit ui gpu env clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -71,6 +71,9 @@ figures: env ## figures from our own fits and how stable they are: make figures 
 
 gate: env ## five nights: a healthy one passes the gate, spoilt ones are refused; written to reports/gate.{json,md}
 	@$(BIN)/python -m tests.gate_runs
+
+kill-test: env ## a night killed at 45 moments and run again, compared with an undisturbed one; reports/kill.{json,md}
+	@$(BIN)/python -m tests.kill_runs
 
 bench: env ## speed and scale, written to reports/bench.{json,md}, then bench-auuc
 	@$(BIN)/python -m tests.bench --sizes $(EXPOSURES)

@@ -306,12 +306,13 @@ def kill(place: Place, case: Case) -> Kill:
                 os.killpg(night.pid, signal.SIGKILL)
         if night.wait() > 0:
             raise RuntimeError(f"{case}: the night ended by itself: {place.last_lines(watch.log)}")
+        reached = str(watch)
         if not watch.too_late(case.moment):
             break
-        notes.append(f"killed too late ({watch})")
+        notes.append(f"killed too late ({reached})")
     orphans = sorted({_name(process) for process in place.processes()})
     notes += [f"outlived the kill: {', '.join(orphans)}"] if orphans else []
-    return Kill(str(watch), "; ".join(notes))
+    return Kill(reached, "; ".join(notes))
 
 
 # ---- comparing ------------------------------------------------------------------------------------------------------

@@ -214,7 +214,8 @@ class Watch:
 
     def __post_init__(self) -> None:
         self.expected = sorted(_files(self._after) - _files(self.place.photo(self.stage)))
-        self._folders = sorted({Path(*path.parts[:2]) for path in self.expected})
+        named = {path.parts[: 2 if path.parts[0] == "warehouse" else 1] for path in self.expected}  # else by runs' ids
+        self._folders = sorted(Path(*parts) for parts in named)
         self._before = _files(self.place.night, self._folders)
 
     @cached_property

@@ -19,7 +19,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -384,18 +383,18 @@ def _open_runs(place: Place) -> int:
 
 def _registered(place: Place, alias: str) -> dict[str, str] | None:
     """Tags of the version that an alias points at, and a digest of the weights that it serves; None without one."""
-    import mlflow
     from mlflow.exceptions import MlflowException
 
     name = f"{place.conf.tracking.registered_model}_{place.conf.env}"
+    client = tracking.Tracker.connect(place.conf).client
     try:
-        client = tracking.Tracker.connect(place.conf).client
-        tags = dict(client.get_model_version_by_alias(name, alias).tags)
+        version = client.get_model_version_by_alias(name, alias)
     except MlflowException:
         return None
-    with tempfile.TemporaryDirectory() as beside:
-        served = Path(mlflow.artifacts.download_artifacts(f"models:/{name}@{alias}", dst_path=beside))
-        return tags | {path.name: _digest(path.read_bytes()) for path in served.rglob("weights.pt")}
+    # Not by models:/name@alias: MLflow remembers what that was in an earlier case.
+    served = storage.local_path(client.get_logged_model(version.source.rpartition("/")[2]).artifact_location)
+    assert served is not None
+    return dict(version.tags) | {path.name: _digest(path.read_bytes()) for path in served.rglob("weights.pt")}
 
 
 def _digest(content: bytes) -> str:

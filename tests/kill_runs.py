@@ -444,7 +444,8 @@ def seen_by_readers(conf: Config) -> str:
 
 
 def leftovers(conf: Config) -> list[str]:
-    """Versions in the warehouse that no edition of the night names, and files with hidden names."""
+    """Versions in the warehouse that no edition of the night names, and files with hidden names; not those in the night's
+    log, which go with the entries that they were to be."""
     last = night_log.latest(None, conf, DS)
     named = {(table, v) for edition in (last.current, *last.kept) for table, v in edition.tables.items()}
     found = []
@@ -452,7 +453,7 @@ def leftovers(conf: Config) -> list[str]:
         names = storage.names(None, spark_tables.folder(conf, table, DS))
         versions = {n.removeprefix("version=").removesuffix(".json") for n in names}
         found += [f"{table.name} {v}" for v in sorted(versions) if (table.name, v) not in named]
-    hidden = (p for p in Path(conf.warehouse).rglob(".*") if p.suffix != ".crc")
+    hidden = (p for p in Path(conf.warehouse).rglob(".*") if p.suffix != ".crc" and "_nights" not in p.parts)
     return found + sorted(str(p.relative_to(conf.warehouse)) for p in hidden)
 
 

@@ -444,8 +444,8 @@ def seen_by_readers(conf: Config) -> str:
 
 
 def leftovers(conf: Config) -> list[str]:
-    """Versions in the warehouse that no edition of the night names, and files with hidden names; not those in the night's
-    log, which go with the entries that they were to be."""
+    """Versions in the warehouse that no edition of the night names, and files with hidden names: not those of the log,
+    which go with the entries that they were to be."""
     last = night_log.latest(None, conf, DS)
     named = {(table, v) for edition in (last.current, *last.kept) for table, v in edition.tables.items()}
     found = []

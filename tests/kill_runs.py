@@ -357,11 +357,14 @@ def _facts(place: Place) -> Iterator[tuple[str, Any]]:
         yield f"alias {alias}", _registered(place, alias)
 
 
+OF_ONE_RUN = {"started", "seconds", "spark", "version", "mlflow", "journeys_per_second", "data_wait_share"}
+
+
 def meaning(made: Mapping[str, Any]) -> dict[str, Any]:
-    """A manifest without what is of one run alone: times, speeds, names of versions, the run in MLflow."""
+    """A manifest without what is of one run alone: times, speeds, Spark's work, names of versions, the run in MLflow."""
     looked = {k: v for k, v in made["looked"].items() if k.split(" ")[0] not in ("notes", "others")}
     whole = {**made, "looked": looked, "made": {_without_version(k): v for k, v in made["made"].items()}}
-    return _without(whole, {"started", "seconds", "version", "mlflow", "journeys_per_second", "data_wait_share"})
+    return _without(whole, OF_ONE_RUN)
 
 
 def _without(found: Any, names: set[str]) -> Any:

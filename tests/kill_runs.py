@@ -361,7 +361,7 @@ OF_ONE_RUN = {"started", "seconds", "spark", "version", "mlflow", "journeys_per_
 
 
 def meaning(made: Mapping[str, Any]) -> dict[str, Any]:
-    """A manifest without what is of one run alone: times, speeds, Spark's work, names of versions, the run in MLflow."""
+    """A manifest without what is of one run alone: times, speeds, Spark's work, versions' names, the run in MLflow."""
     looked = {k: v for k, v in made["looked"].items() if k.split(" ")[0] not in ("notes", "others")}
     whole = {**made, "looked": looked, "made": {_without_version(k): v for k, v in made["made"].items()}}
     return _without(whole, OF_ONE_RUN)
@@ -506,7 +506,8 @@ def run(place: Place, case: Case, reference: Outcome) -> dict[str, Any]:
     try:
         seconds = place.run(*NIGHT, log="rerun.log")
     except RuntimeError as error:
-        wrong.append(f"the rerun failed: {error}")
+        kept = shutil.copy(place.folder / "rerun.log", place.folder / f"failed {case}.log")
+        wrong.append(f"the rerun failed (all of it: {kept}): {error}")
     else:
         now = outcome(place)
         wrong += differences(reference, now) + [f"left over: {left}" for left in leftovers(place.conf)]

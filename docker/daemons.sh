@@ -9,6 +9,16 @@ refuse_second_start() {
   fi
 }
 
+refuse_taken() { # ports...: somebody who listens there would answer in the place of what is started now
+  local port
+  for port; do
+    if (exec 3<>"/dev/tcp/$HOST/$port") 2>/dev/null; then
+      echo "${SCRIPT%.sh}: port $port of $HOST is taken" >&2
+      exit 1
+    fi
+  done
+}
+
 start_daemon() { # name command...
   local name="$1"
   shift

@@ -8,14 +8,15 @@ source "$here/daemons.sh"
 
 mkdir -p "$MLFLOW_DIR"
 refuse_second_start
+refuse_taken "$MLFLOW_PORT"
 if [ -z "${PGHOST:-}" ]; then
   password="$MLFLOW_DIR/password"
   [ -s "$password" ] || (umask 077 && "$BIN/python" -c 'import secrets; print(secrets.token_hex(16))' >"$password")
   PGPASSWORD="$(cat "$password")"
   export PGPASSWORD PGHOST="$HOST" PGPORT="${PGPORT:-5432}"
+  refuse_taken "$PGPORT"
   start_daemon postgres "$here/postgres.sh"
 fi
 start_daemon mlflow "$here/mlflow-server.sh"
-await "is port $MLFLOW_PORT${PGPORT:+ or $PGPORT} taken?" \
-  "$BIN/python" "$here/answers.py" "http://$HOST:$MLFLOW_PORT/health"
+await "is a port taken?" "$BIN/python" "$here/answers.py" "http://$HOST:$MLFLOW_PORT/health"
 echo "http://$HOST:$MLFLOW_PORT on PostgreSQL at $PGHOST${PGPORT:+:$PGPORT}, MLFLOW_TRACKING_URI for the nights"

@@ -71,18 +71,17 @@ def test_a_cluster_starts_with_its_workers_registered_and_stops_without_a_trace(
     assert not list(tmp_path.glob("*.pid"))
 
 
-@pytest.mark.spark
-def test_a_taken_port_is_said_and_nothing_is_left_running(tmp_path):
+@pytest.mark.parametrize("which", ["PORT", "UI_PORT"])
+def test_a_taken_port_is_said_and_nothing_is_started(tmp_path, which):
+    """Another cluster, say, whose workers would be taken for the ones that are waited for."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        port = taken.getsockname()[1]
-        started = script("start-cluster.sh", tmp_path, WORKERS=1, PORT=port, UI_PORT=free_port())
-    left = list(tmp_path.glob("*.pid"))
-    assert script("stop-cluster.sh", tmp_path).returncode == 0
+        ports = {"PORT": free_port(), "UI_PORT": free_port(), which: taken.getsockname()[1]}
+        started = script("start-cluster.sh", tmp_path, WORKERS=1, **ports)
     assert started.returncode == 1
-    assert f"is port {port}" in started.stderr
-    assert not left
+    assert f"start-cluster: port {ports[which]} of 127.0.0.1 is taken" in started.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def publish(warehouse: Path, checksums: dict[str, str]) -> None:

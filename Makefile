@@ -20,7 +20,7 @@ METHODS ?= short
 SETTINGS = $(foreach setting,$(SET),--set '$(setting)')
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help run test test-fast lint kuairand truth figures gate kill-test bench bench-auuc cluster airflow audit ui gpu env clean
+.PHONY: help run test test-fast lint kuairand truth figures gate kill-test bench bench-auuc nights cluster airflow audit ui gpu env clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -87,6 +87,9 @@ $(PEERS)/.installed: tests/bench/peers.txt | env
 	@$(BIN)/python -m venv --clear $(PEERS)
 	@$(PEERS)/bin/pip install -q --disable-pip-version-check --no-deps -r $< 2>&1 | (grep -v "^WARNING: Location" || true)
 	@touch $@
+
+nights: env ## what a night costs that has earlier ones to build on, and late rows; written to reports/nights.{json,md}
+	@$(BIN)/python -m tests.bench.many_nights
 
 gpu: env ## train on a GPU and compare with the CPU; says so where there is none
 	@$(BIN)/python -m almmta_spark.training.gpu_check

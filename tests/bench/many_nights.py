@@ -44,6 +44,7 @@ from tests.bench.measure import Record, alone, machine
 
 MEASURED = 8
 """Which of the nights is measured against one from nothing."""
+PARTS = ("cost", "late")
 LATE_DAYS = (0, 1, 3, 8)
 """Days, counted from FIRST, of which rows come late."""
 
@@ -175,17 +176,19 @@ def _anew(plain: Record, wanted: Sequence[str]) -> Record:
 
 
 def page(report: Record) -> str:
-    """The record for people."""
-    found, nightly_rows = report["cost"], report["late"]
+    """The record for people: the parts that there are."""
+    return "\n".join(["# Many nights", "", *_cost_lines(report), *_late_lines(report)]) + "\n"
+
+
+def _cost_lines(report: Record) -> list[str]:
+    if "cost" not in report:
+        return []
+    found = report["cost"]
     kept, anew = found["measured"]["on what was kept"], found["measured"]["from nothing"]
-    same = [row for row in nightly_rows["compared"] if row["equal"]]
-    lines = [
-        "# Many nights",
-        "",
-        f"`{report['command']}`, {report['machine']['started']}. {report['machine']['cores']} cores "
-        f"({report['machine']['processor']}), load before {report['machine']['load_before']}.",
-        "",
+    return [
         "## What a night costs that has earlier ones to build on",
+        "",
+        _measured_by(found),
         "",
         f"ETL (ingest to training examples) of night {MEASURED}, {found['night']}: {found['users']:,} users, lookback",
         f"of {found['lookback_days']} days. It wrote {len(kept['days_written'])} days of exposures or signals; from",
@@ -199,21 +202,37 @@ def page(report: Record) -> str:
         f"Tables with equal rows: {sum(kept['digests'][t] == d for t, d in anew['digests'].items())} of "
         f"{len(anew['digests'])}.",
         "",
+    ]
+
+
+def _late_lines(report: Record) -> list[str]:
+    if "late" not in report:
+        return []
+    found = report["late"]
+    same = [row for row in found["compared"] if row["equal"]]
+    return [
         "## Late rows",
         "",
-        f"{len(nightly_rows['nights'])} nights of {nightly_rows['users']:,} users, rows of {len(LATE_DAYS)} days up to",
-        f"{LATENESS} nights late, some of these twice; against all nights anew from the logs as they are at the end:",
-        f"{len(same)} of {len(nightly_rows['compared'])} tables of a night have equal rows.",
+        _measured_by(found),
+        "",
+        f"{len(found['nights'])} nights of {found['users']:,} users, rows of {len(LATE_DAYS)} days up to {LATENESS} nights",
+        "late, some of these twice; against all nights anew from the logs as they are at the end:",
+        f"{len(same)} of {len(found['compared'])} tables of a night have equal rows.",
         "",
         "| night | earlier days that grew | nights run again | days it wrote |",
         "| --- | --- | --- | --- |",
         *[
             f"| {n['night']} | {', '.join(n['days_grown']) or '-'} | {', '.join(n['nights_again']) or '-'} | "
             f"{', '.join(n['written']) or '-'} |"
-            for n in nightly_rows["nights"]
+            for n in found["nights"]
         ],
     ]
-    return "\n".join(lines) + "\n"
+
+
+def _measured_by(found: Record) -> str:
+    about = found["machine"]
+    cores = f"{about['cores']} cores ({about['processor']}), load before {about['load_before']}"
+    return f"`{found['command']}`, {about['started']}. {cores}."
 
 
 def _stage_row(stage: str, kept: Record, anew: Record) -> str:
@@ -229,18 +248,22 @@ def main() -> None:
     parser.add_argument(
         "--report", default="reports", metavar="DIR", help="where nights.{json,md} go (default: reports)"
     )
+    parser.add_argument("--only", choices=PARTS, help="this part anew, the other as the report has it")
     parser.add_argument("--work", metavar="DIR", help="where warehouses go, and stay (default: a temporary folder)")
     args = parser.parse_args()
     runner.set_up_logging()
+    written = Path(args.report, "nights.json")
+    kept: Record = json.loads(written.read_text()) if args.only and written.exists() else {}
+    found: Record = {part: kept[part] for part in PARTS if part in kept}
     with nullcontext(args.work) if args.work else tempfile.TemporaryDirectory(prefix="almmta-nights-") as work:
-        found: Record = {
-            "command": " ".join(["python -m tests.bench.many_nights", *sys.argv[1:]]),
-            "machine": machine(),
-            "cost": cost(f"{work}/cost", args.users),
-            "late": late(f"{work}/late", args.late_users, args.nights),
-        }
+        for part in [args.only] if args.only else PARTS:
+            about = {"command": " ".join(["python -m tests.bench.many_nights", *sys.argv[1:]]), "machine": machine()}
+            if part == "cost":
+                found[part] = about | cost(f"{work}/cost", args.users)
+            else:
+                found[part] = about | late(f"{work}/late", args.late_users, args.nights)
     Path(args.report).mkdir(parents=True, exist_ok=True)
-    Path(args.report, "nights.json").write_text(json.dumps(found, indent=1) + "\n")
+    written.write_text(json.dumps(found, indent=1) + "\n")
     Path(args.report, "nights.md").write_text(page(found))
     print(page(found))
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -240,6 +239,12 @@ def _stage_row(stage: str, kept: Record, anew: Record) -> str:
     return f"| seconds of {stage} | {pair[0]} | {pair[1]} | {pair[0] / pair[1]:.3f} |"
 
 
+def _command(args: argparse.Namespace) -> str:
+    """What was asked for, without where things go."""
+    asked = {"users": args.users, "late-users": args.late_users, "nights": args.nights, "only": args.only}
+    return " ".join(["python -m tests.bench.many_nights", *(f"--{k} {v}" for k, v in asked.items() if v is not None)])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.many_nights", description=__doc__)
     parser.add_argument("--users", type=int, default=60_000, help="of the measured night (default: %(default)s)")
@@ -257,7 +262,7 @@ def main() -> None:
     found: Record = {part: kept[part] for part in PARTS if part in kept}
     with nullcontext(args.work) if args.work else tempfile.TemporaryDirectory(prefix="almmta-nights-") as work:
         for part in [args.only] if args.only else PARTS:
-            about = {"command": " ".join(["python -m tests.bench.many_nights", *sys.argv[1:]]), "machine": machine()}
+            about = {"command": _command(args), "machine": machine()}
             if part == "cost":
                 found[part] = about | cost(f"{work}/cost", args.users)
             else:

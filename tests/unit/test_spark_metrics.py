@@ -26,15 +26,19 @@ def test_only_what_ran_since_counts_and_all_of_it_is_there(spark):
 
 
 def test_the_skew_is_that_of_the_stage_that_waits_longest_for_its_last_task(spark):
-    def dawdle(batches):  # here, so that the workers need not import this file
-        for batch in batches:
-            time.sleep(0.9 if 0 in batch.column(0).to_pylist() else 0.1)
-            yield batch
+    def dawdle(longest, others):
+        def doze(batches):  # here, so that the workers need not import this file
+            for batch in batches:
+                time.sleep(longest if 0 in batch.column(0).to_pylist() else others)
+                yield batch
 
+        return doze
+
+    spark.range(0, 2, 1, 2).mapInArrow(dawdle(0, 0), "id long").count()  # starts Python's workers
     meter = Meter(spark)
-    spark.range(0, 100, 1, 4).count()
-    spark.range(0, 6, 1, 6).mapInArrow(dawdle, "id long").count()
-    assert 3 < meter.read()[1]["skew"] < 40
+    spark.range(0, 5, 1, 5).mapInArrow(dawdle(0.5, 0), "id long").count()  # one much longer than the others
+    spark.range(0, 3, 1, 3).mapInArrow(dawdle(2, 1), "id long").count()  # which waits longer: twice a second
+    assert 1.3 < meter.read()[1]["skew"] < 2.6  # where every task may be half a second late
 
 
 def test_what_did_not_fit_into_memory_is_counted_as_spilled(spark):

@@ -20,7 +20,7 @@ METHODS ?= short
 SETTINGS = $(foreach setting,$(SET),--set '$(setting)')
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help run test test-fast lint kuairand truth figures gate kill-test bench bench-auuc nights cluster airflow audit ui gpu env clean
+.PHONY: help run test test-fast test-slow lint kuairand truth figures gate kill-test bench bench-auuc nights cluster airflow audit ui gpu env clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -120,6 +120,9 @@ lint: env ## ruff and mypy
 
 test: env lint ## lint, types, all fast tests
 	@echo "== tests"; $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests
+
+test-slow: env ## the tests that `make test` leaves out, nights of their own
+	@$(BIN)/python -m pytest -m slow tests
 
 test-fast: env ## the unit tests that start neither Spark nor a training job
 	@$(BIN)/python -m pytest -m "not slow and not spark and not long" -n 2 --dist loadfile tests

@@ -29,7 +29,7 @@ set_up_logging = log_lines.set_up
 
 AFTER_ALL = "9999-12-31"
 """A night after all others."""
-_SPARK_DEFAULTS = {
+SPARK_DEFAULTS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
@@ -39,6 +39,7 @@ _SPARK_DEFAULTS = {
     "spark.sql.catalogImplementation": "in-memory",
     "spark.sql.warehouse.dir": tempfile.gettempdir(),
 }
+"""What a night's session has wherever spark-submit and conf.spark say nothing."""
 
 
 def parser(description: str | None = None, needs_night: bool = True) -> argparse.ArgumentParser:
@@ -63,7 +64,7 @@ def session(conf: Config, name: str) -> SparkSession:
         SparkContext._ensure_initialized()
     submitted = SparkConf()
     builder = SparkSession.builder.appName(f"almmta {name}")
-    for key, value in {**_SPARK_DEFAULTS, **conf.spark}.items():
+    for key, value in {**SPARK_DEFAULTS, **conf.spark}.items():
         if not submitted.contains(key):
             builder = builder.config(key, value)
     if not submitted.contains("spark.master") and "spark.master" not in conf.spark:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -34,22 +33,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def spark() -> Iterator[object]:
     from pyspark.sql import SparkSession
 
-    from almmta_spark import java_home
+    from almmta_spark import java_home, runner
 
     java_home.ensure()
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     session = (
         SparkSession.builder.master("local[2]")
         .appName("tests")
+        .config(map=runner.SPARK_DEFAULTS)
         .config("spark.ui.enabled", "false")
-        .config("spark.sql.warehouse.dir", tempfile.gettempdir())
         .config("spark.sql.shuffle.partitions", "3")
         .config("spark.default.parallelism", "2")
-        .config("spark.sql.session.timeZone", "UTC")
         .config("spark.driver.memory", "1g")
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.host", "127.0.0.1")
-        .config("spark.sql.execution.arrow.pyspark.enabled", "true")
         .config("spark.driver.extraJavaOptions", JAVA_OPTIONS)
         .getOrCreate()
     )

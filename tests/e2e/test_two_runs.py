@@ -20,10 +20,6 @@ pytestmark = pytest.mark.slow
 
 DS = "2026-01-15"
 SETTINGS = ["simulator.num_users=300", "ingest.user_buckets=2", "publishing.wait_minutes=10"]
-NIGHTS = {
-    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
-    "spark.sql.execution.useObjectHashAggregateExec": "false",
-}
 STAGES = {"ingest": ingest.run, "build_journeys": build_journeys.run}
 FIRST = """
 import sys, time
@@ -66,21 +62,9 @@ def fingerprints(conf):
 
 
 @pytest.fixture(scope="module")
-def a_nights_session(spark):
-    """The session of all tests with a night's settings; without them the lists of a user's day may be in another order,
-    and its checksum another."""
-    before = {name: spark.conf.get(name) for name in NIGHTS}
-    for name, value in NIGHTS.items():
-        spark.conf.set(name, value)
-    yield spark
-    for name, value in before.items():
-        spark.conf.set(name, value)
-
-
-@pytest.fixture(scope="module")
-def logs(a_nights_session, tmp_path_factory):
+def logs(spark, tmp_path_factory):
     """A warehouse with the logs of a night, and what an undisturbed run makes of them."""
-    spark, root = a_nights_session, tmp_path_factory.mktemp("two")
+    root = tmp_path_factory.mktemp("two")
     conf = settings_of(root / "logs")
     runner.run_stage(runner.Night(spark, conf, DS, "simulate"), simulate.run)
     shutil.copytree(root / "logs", root / "alone")

@@ -31,6 +31,7 @@ setup(
             *("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "chispa", "ruff", "mypy", "types-PyYAML"),
             *("jupytext", "nbclient", "ipykernel"),  # the notebooks are executed
             *("psycopg2-binary", "check-jsonschema", "kubeflow-spark-api"),  # docker/
+            *("s3fs", "moto[s3]", "flask-cors"),  # S3's conditional put
         ],
     },
 )

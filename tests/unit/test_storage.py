@@ -1,10 +1,13 @@
 """Files that one writer alone creates, on each kind of storage."""
 
+import logging
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
 
 from almmta_spark import storage
 
@@ -22,6 +25,32 @@ def test_object_stores_create_by_a_conditional_put():
     url = f"memory://bucket/{uuid.uuid4().hex}/1.json"
     assert [storage.put_new(None, url, content) for content in (b"first", b"second")] == [True, False]
     assert storage.url_to_fs(url)[0].cat_file(storage.url_to_fs(url)[1]) == b"first"
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """s3a://bucket of a server that speaks S3 on loopback."""
+    for name, value in {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
+    S3FileSystem.clear_instance_cache()
+    S3FileSystem().mkdir("bucket")
+    yield "s3a://bucket"
+    S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
+def test_of_many_writers_to_s3_one_creates_the_object_and_all_of_it(bucket):
+    for n in range(5):
+        url = f"{bucket}/log/{n}.json"
+        with ThreadPoolExecutor(8) as pool:
+            won = list(pool.map(lambda i, to=url: storage.put_new(None, to, b"%d" % i * 10_000), range(8)))
+        assert won.count(True) == 1 and S3FileSystem().cat_file(url) == b"%d" % won.index(True) * 10_000
+        assert not storage.put_new(None, url, b"later")
+    assert len(S3FileSystem().ls("bucket/log")) == 5
 
 
 def test_hadoop_creates_by_a_rename_that_does_not_overwrite_and_replaces_by_one_that_does(spark, tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ from scipy.special import stdtrit
 def variance(member_MX: ArrayLike, num_folds: int) -> NDArray[np.float64]:
     """V, over the first axis."""
     members = np.asarray(member_MX, float)
-    by_split = members.reshape(-1, num_folds, *members.shape[1:])
+    by_split = members.reshape(len(members) // num_folds, num_folds, *members.shape[1:])
     return np.asarray((num_folds - 1) * by_split.var(axis=1).mean(axis=0), float)
 
 

@@ -47,7 +47,7 @@ def extra(score_G: ArrayLike, exposures_G: ArrayLike, sums_VG: ArrayLike, share_
 def pseudo_values(centre_S: ArrayLike, member_MS: ArrayLike, num_folds: int) -> Array:
     """theta_rf' of a figure, (M, S): what the users that each member left out say of it. Their mean is the centre."""
     members = np.asarray(member_MS, float)
-    by_split = members.reshape(-1, num_folds, *members.shape[1:])
+    by_split = members.reshape(len(members) // num_folds, num_folds, *members.shape[1:])
     away = (by_split - by_split.mean(axis=1, keepdims=True)).reshape(members.shape)
     return np.asarray(np.asarray(centre_S, float) - (num_folds - 1) * away)
 

@@ -57,6 +57,10 @@ def test_members_that_agree_leave_no_interval_and_further_dimensions_are_kept():
     np.testing.assert_allclose(jackknife.half_width(members, np.zeros((3, 2)), 3, 0.9), one_by_one)
 
 
+def test_of_nothing_there_is_no_interval():
+    assert jackknife.half_width(np.empty((6, 0)), np.empty(0), 3, 0.95).shape == (0,)
+
+
 def test_the_width_is_students_quantile_times_the_errors_of_the_fits_their_mean_and_what_they_share():
     members = np.random.default_rng(3).normal(size=15)
     variance = jackknife.variance(members, 3) * (1 + 1 / 10) + (0.2 * 7.0) ** 2 + 0.5**2

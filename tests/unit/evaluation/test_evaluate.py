@@ -182,3 +182,11 @@ def test_decisions_that_ingest_refused_lower_the_share_that_is_used(small_night)
     inputs = dataclasses.replace(small_night.inputs, refused_decisions=len(small_night.decisions))
     used = {r["name"]: r["value"] for r in stage.evaluate(inputs, CONF).diagnostics}["withholding_rows_used"]
     assert used == pytest.approx(0.5)
+
+
+def test_where_no_group_has_enough_touches_its_intervals_say_so():
+    one = np.ones(3)
+    members = np.ones((CONF.training.ensemble.members, 3))
+    sums = {"latent": exact.ItemSums(np.arange(3), np.arange(3), one, one, one, one, members)}
+    found = {row["metric"]: (row["value"], row["n"]) for row in exact.group_interval_rows(sums, CONF)}
+    assert len(found) == 6 and set(found.values()) == {(None, 0)}

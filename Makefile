@@ -20,7 +20,7 @@ METHODS ?= short
 SETTINGS = $(foreach setting,$(SET),--set '$(setting)')
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help run test test-fast test-slow lint kuairand truth figures gate kill-test bench bench-auuc nights cluster airflow audit ui gpu env clean
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -62,6 +62,10 @@ kuairand: env ## nights on real logs: make kuairand DATA=folder of a KuaiRand-Pu
 
 cluster: env ## a smaller night on a standalone cluster of one master and two workers, compared with a local one
 	@JAVA_HOME=$$($(BIN)/python -m almmta_spark.java_home) BIN=$(BIN) docker/night_on_cluster.sh
+
+cluster-packed: env ## the same, with workers whose Python has no packages: the environment travels with the job
+	@BIN=$(BIN) docker/pack-environment.sh runs/environment.tar.gz
+	@JAVA_HOME=$$($(BIN)/python -m almmta_spark.java_home) BIN=$(BIN) ENVIRONMENT=$(CURDIR)/runs/environment.tar.gz docker/night_on_cluster.sh
 
 truth: env ## methods against the known truth: make truth WORLDS="default hard" SEEDS="0 1 2" N=60000 METHODS="latent backdoor"
 	@$(BIN)/python -m jobs.truth --worlds $(WORLDS) --seeds $(SEEDS) --n $(N) --methods $(METHODS) $(SETTINGS)

@@ -2,6 +2,7 @@
 # One night twice, on the same logs: locally, and by spark-submit on a standalone cluster of one master and two workers
 # with training launched on the executors (training.local_mode=false). Ends with a comparison of all tables.
 # Users, night and settings from outside: NUM_USERS, DS, CONF; arguments go to both runs (--set training.epochs=3).
+# With ENVIRONMENT, a file of pack-environment.sh, the workers have a Python of their own without a single package.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/spark.env.sh"
 cd "$ROOT"
@@ -20,7 +21,13 @@ echo "== the night, locally"
 "$BIN/python" -m jobs.nightly "${settings[@]}" --set warehouse="$ONE/warehouse"
 
 echo "== the night, on the cluster"
-"$here/start-cluster.sh"
+if [ -n "${ENVIRONMENT:-}" ]; then
+  bare="$CLUSTER_DIR/bare/bin"
+  "$BIN/python" -m venv --clear --without-pip "$CLUSTER_DIR/bare"
+  env -u PYTHONPATH PATH="$bare:/usr/bin:/bin" PYSPARK_PYTHON="$bare/python" "$here/start-cluster.sh"
+else
+  "$here/start-cluster.sh"
+fi
 trap '"$here/stop-cluster.sh"' EXIT
 WAREHOUSE="$TWO/warehouse" "$here/submit-night.sh" "${settings[@]}"
 

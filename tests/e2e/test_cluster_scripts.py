@@ -127,10 +127,21 @@ def test_what_spark_submit_is_told_stands_and_conf_fills_the_rest(tmp_path):
     assert "['local[3]', '7', '4']" in done.stdout, done.stderr
 
 
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """What executors import, packed into a file."""
+    file = tmp_path_factory.mktemp("packed") / "environment.tar.gz"
+    env = {**os.environ, "BIN": str(Path(sys.executable).parent)}
+    done = subprocess.run([DOCKER / "pack-environment.sh", file], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return file
+
+
 @pytest.mark.spark
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_a_night_on_a_standalone_cluster_writes_the_tables_of_a_local_one_to_the_last_bit(tmp_path):
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("workers", ["the same Python", "a Python without packages"])
+def test_a_night_on_a_standalone_cluster_writes_the_tables_of_a_local_one_to_the_last_bit(tmp_path, request, workers):
     command = [
         DOCKER / "night_on_cluster.sh",
         "--set",
@@ -140,6 +151,8 @@ def test_a_night_on_a_standalone_cluster_writes_the_tables_of_a_local_one_to_the
     ]
     ports = {"PORT": str(free_port()), "UI_PORT": str(free_port())}
     settings = {"CLUSTER_DIR": str(tmp_path), "BIN": str(Path(sys.executable).parent), "NUM_USERS": "2000", **ports}
+    if workers == "a Python without packages":
+        settings["ENVIRONMENT"] = str(request.getfixturevalue("environment"))
     done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Started distributed training with 2 executor processes" in done.stderr

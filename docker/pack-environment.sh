@@ -6,6 +6,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/cluster.env.sh"
 file="$(realpath -m "${1:?docker/pack-environment.sh FILE [packages]}")"
+mkdir -p "$(dirname "$file")"
 made="$(mktemp -d)"
 trap 'rm -rf "$made"' EXIT
 

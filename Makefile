@@ -23,7 +23,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 # ---- environment ----------------------------------------------------------------------------------------------------
 env: $(VENV)/.installed ## virtual environment with the tested pins, Java included
@@ -66,6 +66,9 @@ cluster: env ## a smaller night on a standalone cluster of one master and two wo
 cluster-packed: env ## the same, with workers whose Python has no packages: the environment travels with the job
 	@BIN=$(BIN) docker/pack-environment.sh runs/environment.tar.gz
 	@JAVA_HOME=$$($(BIN)/python -m almmta_spark.java_home) BIN=$(BIN) ENVIRONMENT=$(CURDIR)/runs/environment.tar.gz docker/night_on_cluster.sh
+
+cluster-faults: env ## executors killed and a worker lost on the cluster; reports/cluster_faults.{json,md}
+	@$(BIN)/python -m tests.cluster_faults
 
 truth: env ## methods against the known truth: make truth WORLDS="default hard" SEEDS="0 1 2" N=60000 METHODS="latent backdoor"
 	@$(BIN)/python -m jobs.truth --worlds $(WORLDS) --seeds $(SEEDS) --n $(N) --methods $(METHODS) $(SETTINGS)

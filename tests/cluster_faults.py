@@ -283,7 +283,7 @@ class Watch:
             return found[0] if found else None
         held = {e: len(e.shuffle_files() - self.earlier) for e in self.cluster.executors()}
         executor = max(held, key=held.__getitem__, default=None)
-        return (executor, f"{held[executor]} shuffle files") if executor and held[executor] else None
+        return (executor, f"{held[executor]} shuffle file(s)") if executor and held[executor] else None
 
 
 def _ranks(executor: psutil.Process) -> int:

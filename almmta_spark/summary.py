@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,26 @@ from almmta_spark import night_log, redaction, runner, spark_metrics, spark_tabl
 from almmta_spark.config import Config
 
 
+def own_processes() -> list[psutil.Process]:
+    """This process and all its children."""
+    me = psutil.Process()
+    return [me, *me.children(recursive=True)]
+
+
 @contextmanager
 def peak_memory(
-    interval: float = 1.0, counts: Callable[[psutil.Process], bool] = lambda process: True
+    interval: float = 1.0,
+    counts: Callable[[psutil.Process], bool] = lambda process: True,
+    among: Callable[[], Iterable[psutil.Process]] = own_processes,
 ) -> Iterator[dict[str, float]]:
-    """Peak of this process and all its children, or of those that count, while the block runs: proportional set size,
-    in GB, sampled."""
+    """Peak of some processes together, or of those of them that count, while the block runs: proportional set size, in
+    GB, sampled. among: looked up anew each time; this process and all its children unless said otherwise."""
     seen = {"peak_gb": 0.0}
     done = threading.Event()
 
     def sample() -> None:
         while not done.wait(interval):
-            seen["peak_gb"] = max(seen["peak_gb"], _tree_bytes(counts) / 1e9)
+            seen["peak_gb"] = max(seen["peak_gb"], _bytes(among(), counts) / 1e9)
 
     thread = threading.Thread(target=sample, daemon=True)
     thread.start()
@@ -40,9 +48,9 @@ def peak_memory(
         thread.join()
 
 
-def _tree_bytes(counts: Callable[[psutil.Process], bool]) -> int:
-    total, me = 0, psutil.Process()
-    for process in [me, *me.children(recursive=True)]:
+def _bytes(processes: Iterable[psutil.Process], counts: Callable[[psutil.Process], bool]) -> int:
+    total = 0
+    for process in processes:
         try:
             total += process.memory_full_info().pss if counts(process) else 0
         except psutil.Error:  # it ended between the listing and the look

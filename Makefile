@@ -95,6 +95,9 @@ $(PEERS)/.installed: tests/bench/peers.txt | env
 	@$(PEERS)/bin/pip install -q --disable-pip-version-check --no-deps -r $< 2>&1 | (grep -v "^WARNING: Location" || true)
 	@touch $@
 
+scale: env ## whole nights of 3M and 30M exposures on a cluster of two workers; written to reports/scale.{json,md}
+	@$(BIN)/python -m tests.bench.scale
+
 nights: env ## what a night costs that has earlier ones to build on, and late rows; written to reports/nights.{json,md}
 	@$(BIN)/python -m tests.bench.many_nights
 

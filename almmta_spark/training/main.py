@@ -104,7 +104,8 @@ def restarted(start: Callable[[], None], max_restarts: int) -> None:
     """start launches the ranks of a job and waits for them; where one dies it is called again, max_restarts times, and
     all ranks go on from their last checkpoint.
 
-    ValueError, at once, where the ranks themselves have refused something: it would be so again.
+    ValueError, at once, where the ranks themselves have refused something, or their Python lacks a module: it would be
+    so again.
     """
     for done in range(max_restarts + 1):
         try:
@@ -114,6 +115,12 @@ def restarted(start: Callable[[], None], max_restarts: int) -> None:
             refused = _REFUSED.findall(str(error))
             if refused:
                 raise ValueError(refused[0].strip()) from error
+            missing = _MISSING.search(str(error))
+            if missing:
+                raise ValueError(
+                    f"training: the Python of the ranks has no module {missing[1]}: install the package and what it "
+                    "needs on all workers, or ship both with the job (docker/pack-environment.sh)"
+                ) from error
             if done == max_restarts:
                 raise
             log.warning(
@@ -123,6 +130,7 @@ def restarted(start: Callable[[], None], max_restarts: int) -> None:
 
 
 _REFUSED = re.compile(r"(?:^|\s)ValueError: (.*)$", re.MULTILINE)
+_MISSING = re.compile(r"ModuleNotFoundError: No module named '([^']*)'")
 
 
 def launch(*requests: FitRequest, num_ranks: int = 1, timeout_seconds: float | None = None) -> list[FitResult]:

@@ -133,6 +133,10 @@ def test_all_ranks_start_again_where_one_has_died_and_not_where_they_refused_som
     with pytest.raises(ValueError, match=r"^row group 1 of x is broken: build it again$"):
         main.restarted(start, max_restarts=5)
     assert said == ["never"]
+    said = ["Job aborted: Traceback\nModuleNotFoundError: No module named 'numpy'\nDriver stacktrace:", "never"]
+    with pytest.raises(ValueError, match=r"^training: the Python of the ranks has no module numpy: install the pack"):
+        main.restarted(start, max_restarts=5)
+    assert said == ["never"]
 
 
 def test_another_seed_gives_other_weights(sample, fitted, tmp_path):

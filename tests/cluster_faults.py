@@ -38,6 +38,7 @@ import pyarrow.parquet as pq
 from almmta_spark import config, java_home, manifest, runner, spark_tables, storage, tables
 from almmta_spark.config import Config
 from jobs import nightly
+from tests import quick_java
 
 DS = "2026-01-15"
 USERS = 1500
@@ -58,8 +59,6 @@ SETTINGS = (
 )
 CORES = 2
 """Of a worker and of its one executor: what one worker alone has is enough for the ranks."""
-JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-"""Quick to compile, as no plan runs often."""
 FOLDER, REPORTS = Path("runs/cluster_faults"), Path("reports")
 TRIES = 3
 TIMEOUT_SECONDS = 1800.0
@@ -151,7 +150,7 @@ class Cluster:
         """Ports that are free; everything that it writes below the folder."""
         where = {"CLUSTER_DIR": f"{folder}/daemons", "BIN": str(Path(sys.executable).parent), "PORT": _free_port()}
         scratch = {"SPARK_LOCAL_DIRS": f"{folder}/scratch", "TMPDIR": f"{folder}/scratch", "UI_PORT": _free_port()}
-        java = {"JAVA_HOME": str(java_home.ensure()), "JAVA_TOOL_OPTIONS": JAVA_OPTIONS}
+        java = {"JAVA_HOME": str(java_home.ensure()), "JAVA_TOOL_OPTIONS": quick_java.OPTIONS}
         python = {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
         size = {"CORES": str(CORES), "MEMORY": "1536m", "MLFLOW_DISABLE_TELEMETRY": "true"}
         python["PYTHONPATH"] = str(Path.cwd())

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import quick_java
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
@@ -17,9 +19,6 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # Before torch is imported. Two workers fill two cores; threads that wait for each other spin, which cost the fast tests
 # twice the processor time that they need. Nor do bits then depend on the number of cores.
 os.environ["OMP_NUM_THREADS"] = "1"
-
-# Quick to compile, as no plan runs often; room for all of them, as a full code cache leaves the rest interpreted.
-JAVA_OPTIONS = "-Duser.timezone=UTC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -47,7 +46,7 @@ def spark() -> Iterator[object]:
         .config("spark.driver.memory", "1g")
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.host", "127.0.0.1")
-        .config("spark.driver.extraJavaOptions", JAVA_OPTIONS)
+        .config("spark.driver.extraJavaOptions", f"-Duser.timezone=UTC {quick_java.OPTIONS}")
         .getOrCreate()
     )
     session.sparkContext.setLogLevel("ERROR")

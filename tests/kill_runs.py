@@ -35,6 +35,7 @@ import pyarrow.parquet as pq
 from almmta_spark import config, event_days, manifest, night_log, runner, spark_tables, storage, tables, tracking
 from almmta_spark.config import Config
 from jobs import nightly
+from tests import quick_java
 
 DS = "2026-01-15"
 USERS = 5000
@@ -49,8 +50,6 @@ SETTINGS = (
     "attribution.baselines=[last_touch]",
     "gate.must_pass=[]",  # so small a night warns, and would have no champion
 )
-JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-"""Quick to compile, as no plan runs often."""
 FOLDER, REPORTS = Path("runs/kill"), Path("reports")
 TRIES = 5
 MARK = "ALMMTA_KILL_TEST"
@@ -124,7 +123,7 @@ class Place:
         scratch = self.folder / "tmp"
         scratch.mkdir(parents=True, exist_ok=True)
         own = {MARK: str(self.folder), "TMPDIR": str(scratch), "SPARK_LOCAL_DIRS": str(scratch)}
-        own["JAVA_TOOL_OPTIONS"] = f"{JAVA_OPTIONS} -Djava.io.tmpdir={scratch}"
+        own["JAVA_TOOL_OPTIONS"] = f"{quick_java.OPTIONS} -Djava.io.tmpdir={scratch}"
         with (self.folder / log).open("w") as out:
             return subprocess.Popen(
                 [sys.executable, *python, "--conf", CONF, "--ds", DS, *options],

@@ -15,11 +15,11 @@ import pytest
 
 from almmta_spark import config, night_log, runner, tracking
 from jobs import nightly, simulate
+from tests import quick_java
 from tests.e2e.conftest import DS
 from tests.mlflow_server import Server
 
 pytestmark = pytest.mark.slow  # two small nights
-QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 SETTINGS = (
     "report_file=",
     "simulator.num_users=800",
@@ -154,7 +154,7 @@ def rerun(conf):
     settings = [f"warehouse={conf.warehouse}", f"tracking.uri={conf.tracking.uri}", *SETTINGS]
     options = [part for setting in settings for part in ("--set", setting)]
     command = [sys.executable, "-m", "jobs.nightly", "--conf", "conf/test.yaml", "--ds", DS, *options]
-    here = os.environ | {"JAVA_TOOL_OPTIONS": QUICK_JAVA}
+    here = os.environ | {"JAVA_TOOL_OPTIONS": quick_java.OPTIONS}
     done = subprocess.run(command, env=here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1200)
     assert done.returncode == 0, done.stdout[-3000:]
     return done.stdout

@@ -15,6 +15,7 @@ import pytest
 from almmta_spark import config, night_log, runner, spark_tables, tables
 from almmta_spark.training.main import _python_path
 from jobs import build_journeys, ingest, simulate
+from tests import quick_java
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +79,7 @@ def first(logs, tmp_path):
     """A run that has claimed the night, and publishes it once a file `go` is there: its process and its log."""
     shutil.copytree(logs[0], tmp_path / "warehouse")
     command = [sys.executable, "-c", FIRST, str(tmp_path / "warehouse"), DS, str(tmp_path / "go"), *SETTINGS]
-    here = os.environ | {"PYTHONPATH": _python_path(), "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1"}
+    here = os.environ | {"PYTHONPATH": _python_path(), "JAVA_TOOL_OPTIONS": quick_java.OPTIONS}
     log = tmp_path / "first.log"
     with log.open("w") as out:
         process = subprocess.Popen(command, env=here, stdout=out, stderr=out)

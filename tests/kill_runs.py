@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 from almmta_spark import config, event_days, manifest, night_log, runner, spark_tables, storage, tables, tracking
 from almmta_spark.config import Config
 from jobs import nightly
-from tests import quick_java
+from tests import fault_table, quick_java
 
 DS = "2026-01-15"
 USERS = 5000
@@ -559,14 +559,7 @@ def page(found: Sequence[Mapping[str, Any]], reference: Outcome, num_cases: int)
         "| killed at | what the stage had done | rerun, seconds | identical | lost rows | note |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for r in found:
-        cells = (r["case"], r["killed_at"], f"{r['rerun_seconds']:.0f}", "yes" if r["identical"] else "NO")
-        lines.append(f"| {' | '.join(cells)} | {r['lost_rows']} | {_one_line(r['note'])} |")
-    return "\n".join([*lines, ""])
-
-
-def _one_line(note: str) -> str:
-    return note.replace("\n", " ").replace("|", "/")
+    return "\n".join([*lines, *fault_table.rows(found, "rerun_seconds"), ""])
 
 
 if __name__ == "__main__":

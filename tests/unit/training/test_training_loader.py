@@ -5,14 +5,18 @@ import dataclasses
 import pickle
 import shutil
 
+import diskcache
 import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from petastorm import make_batch_reader
 from petastorm.etl.dataset_metadata import UNISCHEMA_KEY, get_schema_from_dataset_url
 
 from almmta_spark.training import loader, sample_table
+
+DISK_CACHE = {"cache_type": "local-disk", "cache_size_limit": 10**9, "cache_row_size_estimate": 100}
 
 
 def shuffled_groups(table):
@@ -103,6 +107,21 @@ def test_a_pickle_planted_as_petastorms_metadata_is_not_loaded(tmp_path, num_fil
     with contextlib.suppress(Exception):  # it is no schema; what matters is that reading it has run it
         get_schema_from_dataset_url(f"file://{folder}")
     assert ran.exists()
+
+
+def test_petastorms_cache_of_pickles_is_not_opened(sample, monkeypatch, tmp_path):
+    """diskcache unpickles what it finds in its folder: CVE-2025-69872, which `make audit` accepts for this reason."""
+
+    def opened(*_, **__):
+        raise AssertionError("a cache folder is opened")
+
+    monkeypatch.setattr(diskcache.Cache, "__init__", opened)
+    table = sample.open()
+    assert list(loader.read_petastorm(table, table.row_groups[:1], ["journey_id"]))
+    with pytest.raises(AssertionError, match="a cache folder is opened"):
+        make_batch_reader(
+            f"file://{table.folder.path_of(table.folder.names()[0])}", cache_location=str(tmp_path), **DISK_CACHE
+        )
 
 
 def test_equal_tables_have_equal_fingerprints_wherever_they_lie(tmp_path):

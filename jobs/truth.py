@@ -75,6 +75,8 @@ class Task:
     conf: Config
     digest: str
     methods: tuple[str, ...]
+    once: bool = False
+    """No second fit: seed_stability stays unmeasured."""
 
 
 def main() -> None:
@@ -87,7 +89,7 @@ def main() -> None:
         code = results.code_digest(Path(__file__).parents[1])
         kept = Results(Path(base.warehouse, "results"))
         keys = [Key(*what) for what in itertools.product(args.worlds, args.n, args.seeds)]
-        tasks = [task for key in keys for task in to_do(key, base, methods[key.world], code, kept)]
+        tasks = [task for key in keys for task in to_do(key, base, methods[key.world], code, kept, args.once)]
         for world, names in methods.items():
             print(f"{world}: {', '.join(names)}", file=sys.stderr)
         print(f"nights: {len(keys)}, of which {len(keys) - len(tasks)} are done", file=sys.stderr)
@@ -116,6 +118,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--conf", default="conf/truth.yaml", metavar="FILE", help="YAML settings (%(default)s)")
     add("--set", dest="overrides", action="append", default=[], metavar="key=value", help="override any config key")
     add("--report", default="reports", metavar="DIR", help="where truth.json and truth.md go (%(default)s)")
+    add("--once", action="store_true", help="no second fits: a night takes less time, and has no seed_stability")
     add("--keep", action="store_true", help="keep the tables of finished nights (1 GB for 60,000 users)")
     add("--page", action="store_true", help="run nothing; write the report of what is done")
     add("--anew", action="store_true", help="leave out what the report already holds by other code")
@@ -146,7 +149,7 @@ def known_methods(asked: Sequence[str], base: Config, world: str = "default") ->
     return (*(m for m in known if m in wanted), *dict.fromkeys([*unchanged, *with_settings]))
 
 
-def to_do(key: Key, base: Config, methods: Sequence[str], code: str, kept: Results) -> list[Task]:
+def to_do(key: Key, base: Config, methods: Sequence[str], code: str, kept: Results, once: bool = False) -> list[Task]:
     """The night's task; none where every method has its results."""
     conf = night_conf(key, base)
     digest = results.night_digest(conf, code)
@@ -155,7 +158,8 @@ def to_do(key: Key, base: Config, methods: Sequence[str], code: str, kept: Resul
         return []
     conf = with_methods(conf, left)
     home = f"{results.name(key)}-{digest[:8]}-{config.digest(conf)[:8]}"
-    return [Task(key, replace(conf, warehouse=storage.join(base.warehouse, "nights", home)), digest, tuple(left))]
+    conf = replace(conf, warehouse=storage.join(base.warehouse, "nights", home))
+    return [Task(key, conf, digest, tuple(left), once)]
 
 
 def night_conf(key: Key, base: Config) -> Config:
@@ -180,7 +184,7 @@ def with_methods(conf: Config, methods: Sequence[str]) -> Config:
 def steps(task: Task) -> Stages:
     """What the task's methods need of the night: all of it, or its examples alone, and further fits."""
     plain, with_settings = specs.split(task.methods)
-    twice = [m for m in plain if m in FITTED_TWICE]
+    twice = [m for m in plain if m in FITTED_TWICE and not task.once]
     wanted = STAGES if plain else {name: STAGES[name] for name in TO_EXAMPLES}
     if not (twice or with_settings):
         return wanted

@@ -105,7 +105,9 @@ def test_a_night_of_other_methods_settings_or_code_has_another_warehouse(base, k
 def test_a_night_of_settings_alone_ends_with_its_examples_and_further_fits(base, kept):
     assert list(truth.steps(task(base, kept, "latent:sparsity=0"))) == [*truth.TO_EXAMPLES, "further_fits"]
     assert list(truth.steps(task(base, kept, "linear"))) == list(truth.STAGES)
-    assert list(truth.steps(task(base, kept, "latent"))) == [*truth.STAGES, "further_fits"]
+    both = task(base, kept, "latent")
+    assert list(truth.steps(both)) == [*truth.STAGES, "further_fits"]
+    assert list(truth.steps(replace(both, once=True))) == list(truth.STAGES)
 
 
 def test_a_second_fit_has_the_structure_that_the_first_has_chosen(base):

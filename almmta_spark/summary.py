@@ -29,15 +29,19 @@ def peak_memory(
     interval: float = 1.0,
     counts: Callable[[psutil.Process], bool] = lambda process: True,
     among: Callable[[], Iterable[psutil.Process]] = own_processes,
+    each: Callable[[float], None] = lambda gb: None,
 ) -> Iterator[dict[str, float]]:
     """Peak of some processes together, or of those of them that count, while the block runs: proportional set size, in
-    GB, sampled. among: looked up anew each time; this process and all its children unless said otherwise."""
+    GB, sampled. among: looked up anew each time; this process and all its children unless said otherwise. each: is
+    told every sample."""
     seen = {"peak_gb": 0.0}
     done = threading.Event()
 
     def sample() -> None:
         while not done.wait(interval):
-            seen["peak_gb"] = max(seen["peak_gb"], _bytes(among(), counts) / 1e9)
+            gb = _bytes(among(), counts) / 1e9
+            seen["peak_gb"] = max(seen["peak_gb"], gb)
+            each(gb)
 
     thread = threading.Thread(target=sample, daemon=True)
     thread.start()

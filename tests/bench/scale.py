@@ -16,8 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -45,11 +47,11 @@ NIGHT = (
     "examples.num_row_groups=32",
 )
 SPARK = {
-    "spark.driver.memory": "2g",
-    "spark.executor.memory": "2g",
-    "spark.sql.shuffle.partitions": "32",
+    "spark.driver.memory": "1g",
+    "spark.executor.memory": "1500m",
+    "spark.sql.shuffle.partitions": "48",
 }
-CLUSTER = {"WORKERS": "2", "CORES": "1", "MEMORY": "2g"}
+CLUSTER = {"WORKERS": "2", "CORES": "1", "MEMORY": "1500m"}
 MARK = "ALMMTA_SCALE"
 """In the environment of all that runs: processes are found by it."""
 
@@ -77,9 +79,11 @@ def night(work: Path, size: int) -> Record:
     for setting in (f"warehouse={conf.warehouse}", *NIGHT):
         run += ["--set", setting]
     subprocess.run(["docker/start-cluster.sh"], cwd=ROOT, env=environment, check=True)
-    clock = time.monotonic()
+    clock, samples = time.monotonic(), list[tuple[float, float]]()
     try:
-        with peak_memory(1.0, among=lambda: marked(str(work))) as memory:
+        with peak_memory(
+            1.0, among=lambda: marked(str(work)), each=lambda gb: samples.append((time.time(), gb))
+        ) as memory:
             subprocess.run(run, cwd=ROOT, env=environment, check=True)
     finally:
         seconds = time.monotonic() - clock
@@ -94,11 +98,18 @@ def night(work: Path, size: int) -> Record:
             {
                 "stage": m["stage"],
                 "seconds": m["seconds"],
+                "peak_memory_gb": round(peak_of(m, samples), 2),
                 **{what: m["spark"][f"{what}_bytes"] for what in ("shuffle_write", "spilled_memory", "spilled_disk")},
             }
             for m in made
         ],
     }
+
+
+def peak_of(made: Mapping[str, Any], samples: Sequence[tuple[float, float]]) -> float:
+    """The largest of the (time, GB) that were taken while the stage ran; 0 where none was."""
+    began = datetime.fromisoformat(made["started"]).timestamp()
+    return max((gb for time, gb in samples if began <= time <= began + made["seconds"]), default=0.0)
 
 
 def marked(mark: str) -> Iterator[psutil.Process]:
@@ -137,6 +148,12 @@ def page(report: Record) -> str:
     """scale.md."""
     nights, grown = report["nights"], report["per_row"]
     sizes = [f"{n['exposures']:,}" for n in nights]
+    heads = [
+        *(f"{size}, seconds" for size in sizes),
+        "per exposure, last over first",
+        *(f"{size}, GB" for size in sizes),
+    ]
+    peaks = " | ".join(str(n["peak_memory_gb"]) for n in nights)
     told = " · ".join(missed(nights)) or "both aims are met"
     lines = [
         "# A night on a cluster of two workers",
@@ -149,15 +166,15 @@ def page(report: Record) -> str:
         "",
         f"Aims: {MEMORY_GB:.0f} GB, and a time per exposure at most {PER_ROW} times that of the smallest size: {told}.",
         "",
-        f"| | {' | '.join(sizes)} | per exposure, last over first |",
-        f"| --- |{' ---: |' * (len(nights) + 1)}",
-        f"| whole night, seconds | {' | '.join(str(n['seconds']) for n in nights)} | {grown['night']} |",
-        f"| peak memory, GB | {' | '.join(str(n['peak_memory_gb']) for n in nights)} | |",
+        f"| | {' | '.join(heads)} |",
+        f"| --- |{' ---: |' * len(heads)}",
+        f"| whole night | {' | '.join(str(n['seconds']) for n in nights)} | {grown['night']} | {peaks} |",
     ]
     for number, stage in enumerate(s["stage"] for s in nights[-1]["stages"]):
         of_each = [n["stages"][number] for n in nights]
-        cells = " | ".join(f"{s['seconds']:.1f}{_spilled(s)}" for s in of_each)
-        lines.append(f"| {stage} | {cells} | {grown.get(stage, '')} |")
+        cells = [*(f"{s['seconds']:.1f}{_spilled(s)}" for s in of_each), str(grown.get(stage, ""))]
+        cells += [str(s["peak_memory_gb"]) for s in of_each]
+        lines.append(f"| {stage} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 

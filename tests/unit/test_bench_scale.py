@@ -13,6 +13,7 @@ def night(exposures, seconds, peak, spilled=0):
     stage = {
         "stage": "ingest",
         "seconds": seconds / 2,
+        "peak_memory_gb": peak / 2,
         "shuffle_write": 5,
         "spilled_memory": 0,
         "spilled_disk": spilled,
@@ -34,7 +35,13 @@ def test_the_page_has_a_row_a_stage_and_says_what_was_spilled():
     nights = [night(100, 10, 1), night(1000, 150, 2, spilled=3_000_000_000)]
     machine = {"started": "now", "cores": 2, "processor": "any", "load_before": 0}
     page = scale.page({"command": "x", "machine": machine, "nights": nights, "per_row": scale.per_row(nights)})
-    assert "| ingest | 5.0 | 75.0 (3.0 GB spilled) | 1.5 |" in page and "grew 1.5 times" in page
+    assert "| ingest | 5.0 | 75.0 (3.0 GB spilled) | 1.5 | 0.5 | 1.0 |" in page and "grew 1.5 times" in page
+
+
+def test_a_stages_peak_is_the_largest_sample_while_it_ran():
+    made = {"started": "1970-01-01T00:01:40+00:00", "seconds": 10}
+    assert scale.peak_of(made, [(99, 9.0), (100, 1.0), (105, 3.0), (110, 2.0), (111, 8.0)]) == 3.0
+    assert scale.peak_of(made, [(99, 9.0)]) == 0.0
 
 
 def test_processes_are_found_by_their_mark():

@@ -22,7 +22,9 @@ from almmta_spark.training.distributed import Ranks
 from almmta_spark.training.loader import Columns, RowGroup, TrainingTable
 
 BUFFER_BYTES = 1 << 30
-"""Rows are shuffled within this much of decoded data; a shard that fits is read once and kept."""
+"""Decoded data a rank holds: a shard that fits is read once and kept, another one streams in parts of a third."""
+_PARTS = 3
+"""Parts held at once: one is trained on, one is ready, one is being read. Rows are shuffled within a part."""
 _TOUCH_LISTS = (
     "cluster_index",
     "item_id",
@@ -78,6 +80,7 @@ class Shard:
     batch_rows: int
     """The most rows a step takes on one rank."""
     buffer_rows: int
+    """The most rows held at once."""
     seen: tuple[Tally, Tally] = field(default_factory=lambda: (Tally(), Tally()))
     """What this epoch has read so far."""
     kept: tuple[Columns, Columns] | None = None
@@ -97,6 +100,7 @@ class Shard:
         """This rank's shard. ValueError where a rank would have no row group, or no training row.
 
         Cost: two narrow columns of the shard now; all columns once, or once an epoch where they do not fit the buffer.
+        Memory: buffer_bytes, and a copy of the part that is being read.
         """
         if len(table.row_groups) < ranks.world:
             raise ValueError(
@@ -199,10 +203,10 @@ class Shard:
         return self.kept
 
     def _parts(self, groups: Sequence[RowGroup]) -> list[list[RowGroup]]:
-        """Consecutive row groups, as many at a time as the buffer holds (one at least)."""
+        """Consecutive row groups, as many at a time as a part holds (one at least)."""
         parts: list[list[RowGroup]] = [[]]
         for group in groups:
-            if parts[-1] and sum(g.num_rows for g in parts[-1]) + group.num_rows > self.buffer_rows:
+            if parts[-1] and sum(g.num_rows for g in parts[-1]) + group.num_rows > self.buffer_rows // _PARTS:
                 parts.append([])
             parts[-1].append(group)
         return parts

@@ -1,12 +1,14 @@
 """Every row exactly once an epoch, the same number of steps on every rank, in an order that only the seed decides."""
 
 import dataclasses
+import weakref
 
 import numpy as np
 import pytest
 import torch
 
 from almmta_spark.training import loader
+from almmta_spark.training.shard import Shard, row_bytes
 
 
 def all_columns(sample):
@@ -49,6 +51,24 @@ def test_every_training_row_is_taken_exactly_once_over_all_ranks(uneven, on_rank
 def test_the_shard_is_streamed_only_when_it_does_not_fit(uneven):
     assert uneven.shard().fits
     assert not uneven.shard(buffer_bytes=30_000).fits
+
+
+def test_a_streamed_shard_holds_no_more_than_its_buffer(sample, monkeypatch):
+    group_rows = sample.open().row_groups[0].num_rows
+    shard = sample.shard(buffer_bytes=3 * group_rows * row_bytes(sample.spec))
+    given, most, load = [], 0, Shard._load
+
+    def watched(self, groups):
+        nonlocal most
+        held = sum(len(rows) for rows in (reference() for reference in given) if rows is not None)
+        most = max(most, sum(group.num_rows for group in groups) + held)
+        loaded = load(self, groups)
+        given.extend(weakref.ref(columns["journey_id"]) for columns in loaded)
+        return loaded
+
+    monkeypatch.setattr(Shard, "_load", watched)
+    list(shard.training_steps(1))
+    assert 2 * group_rows < most <= shard.buffer_rows
 
 
 @pytest.mark.parametrize("buffer_bytes", [1 << 30, 30_000])

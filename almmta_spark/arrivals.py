@@ -40,9 +40,9 @@ def _late_files(spark: Spark, conf: Config, table: str, days: Sequence[str], sin
     folders = [spark_tables.folder(conf, tables.BY_NAME[table], day) for day in days]
     millis = since.timestamp() * 1000
     return [
-        storage.join(folder, name)
+        storage.join(folder, *name.split("/"))
         for folder in folders
-        for name, _, written in storage.files(spark, folder)
+        for name, _, written in storage.files_below(spark, folder)
         if written > millis and not name.startswith(("_", "."))
     ]
 

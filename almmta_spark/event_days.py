@@ -15,6 +15,7 @@ whose claim says that nobody else is at it.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import time
 import uuid
@@ -37,12 +38,13 @@ Days = Mapping[str, Sequence[str]]
 def written(spark: SparkSession, conf: Config, ds: str, days: Days) -> list[Published]:
     """The days' versions for a claimed night; those that are missing are written first.
 
-    Cost: a listing and the cards of each day; for one that is missing its Parquet footers, a scan and a shuffle of its
-    rows, a write, and two scans of what was written.
+    Cost: two listings and the cards of each day; for one that is missing its Parquet footers, a scan and a shuffle of
+    its rows, a write, and two scans of what was written.
     """
     found = []
     for source, wanted in days.items():
         for day in wanted:
+            _clear(spark, conf, BY_NAME[source], day, ds)
             found.append(find(spark, conf, BY_NAME[source], day) or _write(spark, conf, BY_NAME[source], day, ds))
     return found
 
@@ -88,7 +90,6 @@ def _key(spark: SparkSession, conf: Config, table: Table, day: str) -> str:
 def _write(spark: SparkSession, conf: Config, table: Table, day: str, ds: str) -> Published:
     """AssertionError where the rows that went in are not those that came out."""
     key = _key(spark, conf, table, day)  # before the rows are read: files that come meanwhile make it another day
-    _clear(spark, conf, table, day, ds)
     raw = spark_tables.read_day(spark, conf, table, day)
     rows_in, num_buckets = raw.count(), conf.ingest.user_buckets
     rows = of_day.by_user(of_day.with_status(raw, table), table, Windows.of(day, conf.journeys), num_buckets)
@@ -106,18 +107,19 @@ def _write(spark: SparkSession, conf: Config, table: Table, day: str, ds: str) -
 def _clear(spark: SparkSession, conf: Config, table: Table, day: str, ds: str) -> None:
     """Deletes what a run of this night that died has left, and what was replaced publishing.keep_nights ago."""
     root = spark_tables.folder(conf, EVENT_DAYS, day)
-    old = 1000 * (time.time() - 86_400 * conf.publishing.keep_nights)
-    cards = {name: modified for name, _, modified in storage.files(spark, root) if name.endswith(".json")}
-    for name in [n for n in storage.names(spark, root) if n.startswith("version=")]:
-        version = name.removeprefix("version=").removesuffix(".json")
-        card = spark_tables.card(spark, conf, EVENT_DAYS, day, version)
-        left = card is None and version.startswith(_of_night(ds))
-        replaced = (
-            card is not None and card.meta["source"] == table.name and cards.get(f"version={version}.json", old) < old
-        )
-        if left or replaced:
-            storage.delete(spark, storage.join(root, f"version={version}.json"))  # whatever has a card is whole
-            storage.delete(spark, storage.join(root, f"version={version}"))
+    long_ago = 1000 * (time.time() - 86_400 * conf.publishing.keep_nights)
+    written = {name: at for name, _, at in storage.files(spark, root) if name.endswith(".json")}
+    names = [n for n in storage.names(spark, root) if n.startswith("version=")]
+    versions = {n.removeprefix("version=").removesuffix(".json") for n in names}
+    cards = {v: spark_tables.card(spark, conf, EVENT_DAYS, day, v) for v in versions}
+    gone = {v for v, card in cards.items() if card is None and v.startswith(_of_night(ds))}
+    own = sorted(
+        (written.get(f"version={v}.json", 0), v) for v, c in cards.items() if c and c.meta["source"] == table.name
+    )
+    gone |= {v for (_, v), (replaced, _) in itertools.pairwise(own) if replaced < long_ago}
+    for version in gone:
+        storage.delete(spark, storage.join(root, f"version={version}.json"))  # whatever has a card is whole
+        storage.delete(spark, storage.join(root, f"version={version}"))
 
 
 def _versions(spark: SparkSession, conf: Config, day: str) -> list[str]:

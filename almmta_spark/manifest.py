@@ -155,6 +155,7 @@ _KINDS: Mapping[str, Callable[..., str]] = {
 
 
 _INPUT_LOOKS = ("days", "snapshot")
+_NIGHT_LOOKS = ("night", "version", "model", "passed", "served", "notes")
 
 
 def model_folder(conf: Config, ds: str, variant: str = "") -> str:
@@ -227,9 +228,31 @@ def changed(found: Manifest, place: Place) -> list[str]:
 def late(spark: Spark, conf: Config, ds: str) -> list[str]:
     """Looks at input days and snapshots that would find other files now than when the night ran; empty where it never
     ran. Other settings and other code are no late rows."""
+    return _differ(spark, conf, ds, lambda kind, what: kind in _INPUT_LOOKS)
+
+
+def overtaken(spark: Spark, conf: Config, ds: str) -> list[str]:
+    """The same of all that is not the night's own: input, other nights' tables and models, who is the champion."""
+    return _differ(
+        spark,
+        conf,
+        ds,
+        lambda kind, what: kind in (*_INPUT_LOOKS, "champion") or (kind in _NIGHT_LOOKS and ds not in what),
+    )
+
+
+def _differ(spark: Spark, conf: Config, ds: str, wanted: Callable[[str, Sequence[str]], bool]) -> list[str]:
+    """Looks of a night's stages, of the kinds wanted, that would find something else now."""
     place = Place(spark, conf)
-    then = {k: v for m in manifests(spark, conf, ds) for k, v in m["looked"].items() if k.split(" ")[0] in _INPUT_LOOKS}
+    then: dict[str, str] = {}
+    for found in manifests(spark, conf, ds):
+        then |= {look: found["looked"][look] for look in found["looked"] if wanted(*_parts(look))}
     return [look for look, fingerprint in then.items() if place.find(look) != fingerprint]
+
+
+def _parts(look: str) -> tuple[str, list[str]]:
+    kind, *what = look.split(" ")
+    return kind, what
 
 
 def told(looks: Sequence[str]) -> str:

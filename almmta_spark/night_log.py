@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 
 from almmta_spark import storage, tables
-from almmta_spark.config import Config
+from almmta_spark.config import Config, PublishingConfig
 from almmta_spark.storage import Spark
 
 log = logging.getLogger("almmta")
@@ -96,6 +96,8 @@ class Entry:
     owner: Owner | None = None
     until: str = ""
     """When the claim expires unless it is renewed (ISO 8601, UTC)."""
+    lease_seconds: float = 0.0
+    """How long before that it was renewed."""
     current: Edition = field(default_factory=Edition)
     kept: tuple[Edition, ...] = ()
     """Editions to go back to, newest first by when they were replaced."""
@@ -110,15 +112,16 @@ class Entry:
         raw = json.loads(text)
         owner = None if raw["owner"] is None else Owner(**raw["owner"])
         kept = tuple(Edition(**edition) for edition in raw["kept"])
-        return cls(raw["number"], owner, raw["until"], Edition(**raw["current"]), kept)
+        lease = float(raw.get("lease_seconds", PublishingConfig().lease_seconds))  # entries of earlier code have none
+        return cls(raw["number"], owner, raw["until"], lease, Edition(**raw["current"]), kept)
 
-    def is_claimed(self, now: datetime, lease: timedelta) -> bool:
-        """Whether somebody alive owns the night. A claim cannot last for longer than a lease from now: where it says
-        so, the clock has been set back since."""
+    def is_claimed(self, now: datetime) -> bool:
+        """Whether somebody alive owns the night. Clocks may differ by a lease of its owner's; a claim that lasts for
+        longer than that explains was made before the clock was set back."""
         if self.owner is None or self.owner.is_known_dead():
             return False
         left = datetime.fromisoformat(self.until) - now
-        return timedelta(0) < left <= lease
+        return timedelta(0) < left < 2 * timedelta(seconds=self.lease_seconds)
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------
@@ -194,23 +197,23 @@ class Claim:
     def attempt(self) -> bool:
         """Claims the night now; False where somebody alive owns it, or was quicker."""
         self._entry = latest(self.spark, self.conf, self.ds)
-        if self._entry.is_claimed(self._now(), self._lease):
+        if self._entry.is_claimed(self._now()):
             return False
         if self._entry.owner is not None:
             log.info("night %s: taken over from %s, which is gone", self.ds, self._entry.owner)
         try:
-            self._append(lambda last: replace(last, owner=self.owner, until=self._until()))
+            self._append(lambda last: self._renewed(replace(last, owner=self.owner)))
         except ClaimLost:
             return False
         return True
 
     def renew(self) -> None:
         """Puts the end of the claim off. ClaimLost where another run has taken the night over."""
-        self._append(lambda last: replace(last, until=self._until()))
+        self._append(self._renewed)
 
     def release(self) -> None:
         """Gives the claim up."""
-        self._append(lambda last: replace(last, owner=None, until=""))
+        self._append(lambda last: replace(last, owner=None, until="", lease_seconds=0.0))
 
     def publish(self) -> Edition:
         """Makes the draft visible, all its tables at once, in place of their earlier versions; then clears away what
@@ -235,12 +238,9 @@ class Claim:
         self._append(lambda last: self._with_current(last, earlier(last, table, to, self.ds)))
         return self._entry.current
 
-    @property
-    def _lease(self) -> timedelta:
-        return timedelta(seconds=self.conf.publishing.lease_seconds)
-
-    def _until(self) -> str:
-        return (self._now() + self._lease).isoformat()
+    def _renewed(self, last: Entry) -> Entry:
+        seconds = self.conf.publishing.lease_seconds
+        return replace(last, until=(self._now() + timedelta(seconds=seconds)).isoformat(), lease_seconds=seconds)
 
     def _wait_for_turn(self) -> None:
         """ValueError where the night is still another's after publishing.wait_minutes."""
@@ -293,7 +293,7 @@ class Claim:
     def _with_draft(self, last: Entry) -> Entry:
         """The entry with the draft published, where there is anything new in it, and the claim renewed."""
         wanted = {**last.current.tables, **self.draft}
-        renewed = replace(last, until=self._until())
+        renewed = self._renewed(last)
         same = wanted == last.current.tables
         return renewed if same else self._with_current(renewed, Edition(last.number + 1, wanted))
 

@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 HIDDEN = "***"
-_NAME = r"(?:secret|password|passwd|token|credential|access[._-]?key)"
+_NAME = r"(?:secret|password|passwd|token|credential|[._]sas[._]|(?:access|account|private|api)[._-]?key)"
 _SECRET = re.compile(_NAME, re.IGNORECASE)
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s'\"]+(?=@)|(?<=[?&]password=)[^&\s'\"]+", re.IGNORECASE)
-"""In a URL: all between :// and the last @ before the path, and a password among the parameters."""
+_CREDENTIALS = re.compile(
+    r"(?<=://)[^/\s'\"]+(?=@)|(?<=[?&]password=)[^&\s'\"]+|(?<=[?&]sig=)[^&\s'\"]+|(?<=\bBearer )[\w.~+/=-]+",
+    re.IGNORECASE,
+)
+"""In a URL: all between :// and the last @ before the path, a password and a signature among the parameters. In a
+header: what comes after Bearer."""
 _ASSIGNED = re.compile(
     rf"""([\w.-]*{_NAME}[\w.-]*["']?\s*[=:]\s*)("[^"]*"|'[^']*'|[^\s,;&'")}}\]]+)""",
     re.IGNORECASE,

@@ -153,10 +153,14 @@ class Night:
         return spark_tables.read_nights(self.spark, self._settings, table, nights, self.place.drafts)
 
     def has_input(self, table: Table, ds: str, hours_back: float = 0.0) -> bool:
-        """Whether an input table, or one that the simulator writes, has every day of a night's window."""
+        """Whether an input table, or one that the simulator writes, has every day of a night's window. ValueError where
+        it has some of them."""
         days = spark_tables.window_days(table, ds, hours_back, 0.0) if table in tables.INPUTS else [ds]
         self.look("days", table.name, *days)
-        return set(days) <= set(spark_tables.input_days(self.spark, self._settings, table))
+        there = set(days) & set(spark_tables.input_days(self.spark, self._settings, table))
+        if there:
+            spark_tables.refuse_missing(self.spark, self._settings, table, days)
+        return bool(there)
 
     def meta(self, table: Table) -> Mapping[str, Any]:
         """What a stage kept with a table of this night."""
@@ -314,6 +318,8 @@ def run_stage(night: Night, stage: Stage) -> dict[str, Any]:
 def _run(night: Night, stage: Stage) -> dict[str, Any]:
     conf = night.place.conf
     url = manifest.url(conf, night.ds, night.stage)
+    assert night.claim is not None
+    night.claim.renew()  # ClaimLost where the night is another run's by now: nothing of it may be touched
     storage.delete(night.spark, url)  # whatever is left half done from here on is done again
     started = datetime.now(UTC)
     meter = spark_metrics.Meter(night.spark)
@@ -342,6 +348,7 @@ def _run(night: Night, stage: Stage) -> dict[str, Any]:
         "config_sha": config.digest(conf),
         "code_version": manifest.code_version(),
     }
+    night.claim.renew()
     storage.write_text(night.spark, url, json.dumps(done, indent=1))
     message = f"  done in {seconds:.1f} s{spark_metrics.told(cost)}"
     _say(night, "done", message, seconds=seconds, rows=_rows(done), **cost)

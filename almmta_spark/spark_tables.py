@@ -127,12 +127,13 @@ def input_days(spark: Spark, conf: Config, table: Table) -> list[str]:
 
 
 def fingerprint(spark: Spark, conf: Config, table: Table, days: Sequence[str]) -> str:
-    """SHA-256 of the names, sizes and times of an input table's files on those days; a missing day is not an empty one.
+    """SHA-256 of the names, sizes and times of an input table's files on those days, in sub-folders too; a missing day
+    is not an empty one.
 
     Cost: a listing of the table and one of each day.
     """
     there = set(input_days(spark, conf, table))
-    files = [(day, storage.files(spark, folder(conf, table, day)) if day in there else None) for day in days]
+    files = [(day, storage.files_below(spark, folder(conf, table, day)) if day in there else None) for day in days]
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
@@ -201,13 +202,18 @@ def _version_folder(conf: Config, table: Table, ds: str, version: str) -> str:
     return storage.join(folder(conf, table, ds), f"version={version}")
 
 
-def _read_days(spark: SparkSession, conf: Config, table: Table, days: Sequence[str]) -> DataFrame:
+def refuse_missing(spark: Spark, conf: Config, table: Table, days: Sequence[str]) -> None:
+    """ValueError where an input table lacks one of the days."""
     missing = sorted(set(days) - set(input_days(spark, conf, table)))
     if missing:
         raise ValueError(
             f"table {table.name}: needs ds={', '.join(missing)} under {folder(conf, table)}, there is no such folder: "
             "wait until the day is complete, or write an empty folder if it really had no rows"
         )
+
+
+def _read_days(spark: SparkSession, conf: Config, table: Table, days: Sequence[str]) -> DataFrame:
+    refuse_missing(spark, conf, table, days)
     key = pseudonyms.key_of(conf)
     if key and table in tables.SIMULATED and "user_id" in table.column_names:
         raise ValueError(

@@ -154,6 +154,27 @@ def files(spark: Spark, url: str) -> list[tuple[str, int, int]]:
     return sorted((s.getPath().getName(), int(s.getLen()), int(s.getModificationTime())) for s in there)
 
 
+def files_below(spark: Spark, url: str) -> list[tuple[str, int, int]]:
+    """What `files` says of those in a folder and in its sub-folders, hidden ones (`_x`, `.x`) left out as Spark does;
+    names with the sub-folder, `hour=00/a.parquet`."""
+    found = files(spark, url)
+    for name in sub_folders(spark, url):
+        found += [(f"{name}/{file}", size, at) for file, size, at in files_below(spark, join(url, name))]
+    return sorted(found)
+
+
+def sub_folders(spark: Spark, url: str) -> list[str]:
+    """Names of the folders in a folder, hidden ones left out, sorted."""
+    path = local_path(url)
+    if path is not None:
+        found = [p.name for p in path.iterdir() if p.is_dir()] if path.is_dir() else []
+    else:
+        fs, target = _hadoop(spark, url)
+        there = fs.listStatus(target) if fs.exists(target) else []
+        found = [str(s.getPath().getName()) for s in there if s.isDirectory()]
+    return sorted(name for name in found if name[0] not in "_.")
+
+
 def delete(spark: Spark, url: str) -> None:
     """Removes a file, or a folder and all in it; nothing happens where it does not exist."""
     path = local_path(url)

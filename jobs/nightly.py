@@ -1,8 +1,9 @@
 """The whole night: ingest, journeys, propensity, pairs, examples, train, gate, attribute, evaluate, report, publish.
 
-Stages that would make again what they made last are skipped; nights run in order, after those of the lateness_nights
-before them that rows which came late have changed. Where MLflow is down a night is published all the same, and the next
-run logs it. The plan is printed first, and with --dry-run nothing else is done.
+Stages that would make again what they made last are skipped; nights run in order, after those before them that are due
+to run again: rows came late for them or for a night that they read, or their last run did not end. Where MLflow is down
+a night is published all the same, and the next run logs it. The plan is printed first, and with --dry-run nothing else
+is done.
 
 spark-submit jobs/nightly.py --conf conf/prod.yaml --ds 2026-01-31
 spark-submit jobs/nightly.py --conf conf/prod.yaml --from 2026-01-01 --to 2026-01-31
@@ -12,12 +13,24 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pyspark.sql import SparkSession
 
-from almmta_spark import config, log_lines, manifest, runner, spark_tables, storage, summary, tracking
+from almmta_spark import (
+    config,
+    log_lines,
+    manifest,
+    night_log,
+    reruns,
+    runner,
+    spark_tables,
+    storage,
+    summary,
+    tracking,
+)
 from almmta_spark.night_log import Claim, ClaimLost
 from jobs import (
     attribute,
@@ -68,28 +81,22 @@ def nights(args: argparse.Namespace) -> list[str]:
     return [spark_tables.shift(first, n) for n in range(num_days)]
 
 
-def with_late(spark: storage.Spark, conf: config.Config, wanted: list[str]) -> list[str]:
-    """The nights asked for, after those of the lateness_nights before them whose input has changed since they ran."""
-    before = [spark_tables.shift(wanted[0], -n) for n in reversed(range(1, conf.lateness_nights + 1))]
-    changed = {ds: manifest.late(spark, conf, ds) for ds in before}
-    for ds, looks in changed.items():
-        if looks:
-            runner.log.info("night %s runs again, rows came late: %s", ds, manifest.told(looks))
-    return [ds for ds in before if changed[ds]] + wanted
-
-
-def show_plan(spark: storage.Spark, conf: config.Config, wanted: list[str]) -> None:
+def show_plan(spark: storage.Spark, conf: config.Config, due: Mapping[str, str], wanted: list[str]) -> None:
     """Says what will be done, as far as it can be told before anything runs."""
     runner.log.info("%d night(s), %s to %s: %s", len(wanted), wanted[0], wanted[-1], " > ".join(STAGES))
-    for ds in _waiting(spark, conf, wanted):
+    for ds, why in due.items():
+        log_lines.event("plan", f"  {ds}  {why}", night=ds, will=why)
+    runs = [ds for ds, why in due.items() if why != reruns.IF_CHANGED]
+    for ds in _waiting(spark, conf, [*runs, *wanted]):
         log_lines.event("plan", f"  {ds}  waits to be logged to MLflow", night=ds, will="is logged")
-    for ds, stage, what in manifest.plan(spark, conf, wanted, list(STAGES)):
+    for ds, stage, what in manifest.plan(spark, conf, [*runs, *wanted], list(STAGES)):
         log_lines.event("plan", f"  {ds}  {stage:<16}{what}", night=ds, stage=stage, will=what)
 
 
 def _waiting(spark: storage.Spark, conf: config.Config, wanted: list[str]) -> list[str]:
     """Published nights that MLflow does not have yet; those that are wanted log themselves."""
-    return [ds for ds in tracking.waiting(spark, conf) if ds not in wanted]
+    left = [ds for ds in tracking.waiting(spark, conf) if ds not in wanted]
+    return [ds for ds in left if night_log.latest(spark, conf, ds).current.number]
 
 
 def log_waiting(spark: SparkSession, conf: config.Config, wanted: list[str]) -> None:
@@ -119,13 +126,35 @@ def _say_that_it_waits(ds: str, error: Exception) -> None:
     log_lines.event("not_logged", message, logging.WARNING, night=ds, error=str(error))
 
 
-def run_night(spark: SparkSession, conf: config.Config, ds: str) -> dict[str, Any]:
-    """The night's stages as far as anything has changed, and its tables published; its summary."""
+def run_night(spark: SparkSession, conf: config.Config, ds: str, later: Sequence[str] = ()) -> dict[str, Any]:
+    """The night's stages as far as anything has changed, and its tables published; its summary. later: nights that the
+    same command comes to after this one."""
     with spark_tables.refused_by_name(), summary.peak_memory() as memory, Claim(spark, conf, ds) as claim:
+        reruns.begin(spark, conf, ds, later)
         of_stages = [runner.Night(spark, conf, ds, name, claim) for name in STAGES]
         skipped = [n.stage for n in of_stages if not _run_if_changed(n)]
         claim.publish()  # where publish was skipped too, what was rolled back comes back
+        reruns.end(spark, conf, ds)
     return summary.collect(spark, conf, ds, memory, skipped)
+
+
+def run_nights(
+    spark: SparkSession, conf: config.Config, due: Mapping[str, str], wanted: Sequence[str]
+) -> dict[str, Exception]:
+    """The nights that are due, then those asked for, each under one claim; what kept which of the due ones from it."""
+    all_of_them, done = [*due, *wanted], list[dict[str, Any]]()
+
+    def run(ds: str) -> None:
+        number = all_of_them.index(ds)
+        runner.log.info("night %s (%d of %d)", ds, number + 1, len(all_of_them))
+        done.append(run_night(spark, conf, ds, all_of_them[number + 1 :]))
+        summary.write(spark, conf, done)
+        summary.show(conf, done[-1])
+
+    failed = reruns.run(spark, conf, due, run)
+    for ds in wanted:
+        run(ds)
+    return failed
 
 
 def main() -> None:
@@ -135,19 +164,20 @@ def main() -> None:
     try:
         conf = runner.settings(args)
         looking = runner.storage_session(conf, "nightly")
-        wanted = with_late(looking, conf, nights(args))
-        show_plan(looking, conf, wanted)
+        wanted = nights(args)
+        due = reruns.due(looking, conf, wanted[0])
+        show_plan(looking, conf, due, wanted)
         if args.dry_run:
             return
         spark = runner.session(conf, "nightly")
-        log_waiting(spark, conf, wanted)
-        done = []
-        for ds in wanted:
-            runner.log.info("night %s (%d of %d)", ds, wanted.index(ds) + 1, len(wanted))
-            done.append(run_night(spark, conf, ds))
-            summary.write(spark, conf, done)
-            summary.show(conf, done[-1])
+        log_waiting(spark, conf, [*(ds for ds, why in due.items() if why != reruns.IF_CHANGED), *wanted])
+        failed = run_nights(spark, conf, due, wanted)
         spark.stop()
+        if failed:
+            raise ValueError(
+                f"what was asked for is done; {', '.join(failed)} before it could not run again and stays as it was "
+                "published: mend what is said of it above, and run nightly once more"
+            )
     except (ValueError, ClaimLost) as error:
         runner.fail(error)
 

@@ -60,10 +60,10 @@ def _publish(night: runner.Night, ran_with: Mapping[str, Any]) -> None:
     judged = of_gate(manifests, night.ds)
     refuse_another_model(night, own, judged["speaks"]["model_version"])
     said = reviewed(manifests, night.ds)
+    conf = night.place.conf
+    tracking.wait(night.spark, conf, night.ds, ran_with)  # first: a death in between leaves no published night unlogged
     if night.claim is not None:  # before anything that needs the tracking server, which may be down
         night.claim.publish()
-    conf = night.place.conf
-    tracking.wait(night.spark, conf, night.ds, ran_with)
     night_tags = tracking.night_tags(ran_with["config_sha"], night.ds, manifests)
     tags = {**night_tags, "verdict": said["verdict"], **gate_tags(judged)}
     read_first = {"auuc_protocol": said["protocol"], "mlflow.note.content": said["summary"]}

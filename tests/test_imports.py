@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "spark_tables": {*BASE, "storage", "night_log", "pseudonyms"},
     "arrivals": SPARK_BASE,
     "manifest": {*SPARK_BASE, "pseudonyms"},
+    "reruns": {*SPARK_BASE, "manifest"},
     "event_days": {*SPARK_BASE, "manifest", "logs"},
     "runner": {*SPARK_BASE, "manifest", "java_home", "log_lines", "spark_metrics"},
     "tracking": {*SPARK_BASE, "runner", "redaction", "inference"},

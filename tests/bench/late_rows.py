@@ -11,11 +11,10 @@ from pathlib import Path
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from almmta_spark import config, event_days, manifest, runner, spark_tables, tables
+from almmta_spark import config, event_days, manifest, reruns, runner, spark_tables, tables
 from almmta_spark.config import Config
 from almmta_spark.night_log import Claim
 from almmta_spark.simulator.write_logs import simulate
-from jobs import nightly
 from tests.bench.measure import ROOT, Record
 
 FIRST = "2026-01-15"
@@ -95,12 +94,28 @@ def _all_logs(conf: Config) -> Config:
 # ---- nights ---------------------------------------------------------------------------------------------------------
 
 
-def run(spark: SparkSession, conf: Config, ds: str, stages: Mapping[str, runner.Stage]) -> list[str]:
+def run(
+    spark: SparkSession, conf: Config, ds: str, stages: Mapping[str, runner.Stage], later: Sequence[str] = ()
+) -> list[str]:
     """A night as jobs/nightly runs it, with these stages. Returns those that ran."""
     with Claim(spark, conf, ds) as claim:
+        reruns.begin(spark, conf, ds, later)
         of_stages = [runner.Night(spark, conf, ds, name, claim) for name in stages]
         ran = [n.stage for n in of_stages if runner.run_if_changed(n, stages[n.stage])]
         claim.publish()
+        reruns.end(spark, conf, ds)
+    return ran
+
+
+def due_nights(spark: SparkSession, conf: Config, ds: str, stages: Mapping[str, runner.Stage]) -> dict[str, list[str]]:
+    """What jobs/nightly runs before this night: the stages of each that ran."""
+    due, ran = reruns.due(spark, conf, ds), dict[str, list[str]]()
+
+    def again(night: str) -> None:
+        ran[night] = run(spark, conf, night, stages, [n for n in (*due, ds) if n > night])
+
+    failed = reruns.run(spark, conf, due, again)
+    assert not failed, failed
     return ran
 
 
@@ -114,12 +129,12 @@ def night_after_night(
     """Delivers and runs one night after the other, each after those that late rows have changed: what each has done."""
     for ds in wanted:
         grown = deliver(spark, conf, ds, late_days)
-        again = nightly.with_late(spark, conf, [ds])[:-1]
-        ran = {night: run(spark, conf, night, stages) for night in (*again, ds)}
+        again = due_nights(spark, conf, ds, stages)
+        ran = {**again, ds: run(spark, conf, ds, stages)}
         yield {
             "night": ds,
             "days_grown": grown,
-            "nights_again": again,
+            "nights_again": list(again),
             "ran": ran,
             "written": days_written(spark, conf, ds),
         }

@@ -42,6 +42,18 @@ def test_rows_are_late_where_their_file_came_after_the_night_was_first_read(spar
     assert arrivals.late_rows(spark, conf, DAYS, EPOCH + timedelta(hours=1))["exposures"] == 1
 
 
+def test_late_files_in_sub_folders_are_late_too(spark, conf):
+    add(spark, conf, [1, 2], hours=1)
+    day = Path(spark_tables.folder(conf, tables.EXPOSURES, DAY))
+    (file,) = day.glob("*.parquet")
+    for hidden, part in ((False, "hour=00"), (True, "_temporary")):
+        (day / part).mkdir()
+        (day / part / file.name).write_bytes(file.read_bytes())
+        assert hidden or arrivals.late_rows(spark, conf, DAYS, EPOCH)["exposures"] == 4
+    assert arrivals.late_rows(spark, conf, DAYS, EPOCH)["exposures"] == 4
+    assert spark_tables.read_day(spark, conf, tables.EXPOSURES, DAY).count() == 4
+
+
 def test_the_first_reading_of_a_night_is_noted_once(conf):
     before = datetime.now(UTC)
     first = arrivals.first_read(None, conf, DS)

@@ -74,15 +74,22 @@ def test_what_a_dead_run_of_the_night_left_is_cleared_and_what_others_may_be_at_
     assert "version=20260115_dead" not in names(conf) and "version=20260116_alive" in names(conf)
 
 
-def test_a_replaced_version_stays_for_keep_nights(spark, conf):
-    (first, _) = event_days.written(spark, conf, DS, DAYS)
+def test_a_replaced_version_stays_for_keep_nights_from_when_it_was_replaced(spark, conf):
+    def written_long_ago(version):
+        card = Path(spark_tables.folder(conf, tables.EVENT_DAYS, DAY_BEFORE), f"version={version.version}.json")
+        os.utime(card, (1, 1))
+
+    first, signals = event_days.written(spark, conf, DS, DAYS)
+    written_long_ago(first), written_long_ago(signals)
     log(spark, conf, tables.EXPOSURES, "late", [(3, 10, before(5))])
-    (second, _) = event_days.written(spark, conf, LATER, DAYS)
-    assert {f"version={v.version}" for v in (first, second)} <= set(names(conf))
-    os.utime(Path(spark_tables.folder(conf, tables.EVENT_DAYS, DAY_BEFORE), f"version={first.version}.json"), (1, 1))
-    log(spark, conf, tables.EXPOSURES, "later", [(4, 10, before(5))])
+    second, _ = event_days.written(spark, conf, LATER, DAYS)
     event_days.written(spark, conf, LATER, DAYS)
-    assert f"version={first.version}" not in names(conf) and f"version={second.version}" in names(conf)
+    every = {f"version={v.version}" for v in (first, second, signals)}
+    assert every == set(names(conf)), "a night that began before may be reading the first"
+    os.utime(Path(spark_tables.folder(conf, tables.EVENT_DAYS, DAY_BEFORE), f"version={first.version}.json"), (0, 0))
+    written_long_ago(second)
+    assert event_days.written(spark, conf, LATER, DAYS) == [second, signals]
+    assert set(names(conf)) == every - {f"version={first.version}"}
 
 
 def test_a_day_that_is_not_there_is_refused(spark, conf):

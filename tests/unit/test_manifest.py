@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from almmta_spark import config, manifest, runner, tables
 from almmta_spark.config import Config, PairsConfig
 from almmta_spark.manifest import Place, changed, plan, traced
-from almmta_spark.night_log import Claim
+from almmta_spark.night_log import Claim, ClaimLost
 from almmta_spark.spark_tables import Published
-from jobs.nightly import with_late
 
 DS, NEXT = "2026-01-15", "2026-01-16"
 
@@ -217,20 +216,54 @@ def test_the_plan_of_several_nights_follows_one_into_the_next(conf):
     assert found[NEXT, "build_journeys"].startswith("runs if it finds other rows in accepted_uploads of 2026-01-15")
 
 
-def test_a_night_is_late_where_its_input_has_changed_and_only_there(conf, monkeypatch):
-    for ds in (DS, NEXT):
-        run(conf, ds)
-    before, after = replace(conf, lateness_nights=1), "2026-01-17"
-    assert with_late(None, before, [NEXT]) == [NEXT], "nothing came late"
-    (exposures(conf, "2026-01-14") / "late.parquet").write_text("rows")
-    assert with_late(None, before, [DS]) == [DS], "the night before was never run"
-    assert with_late(None, before, [after]) == [NEXT, after], "each of these nights reads that day"
-    assert with_late(None, replace(conf, lateness_nights=2), [after]) == [DS, NEXT, after]
-    assert with_late(None, conf, [after]) == [after]
-    run(conf, DS), run(conf, NEXT)
-    monkeypatch.setattr(manifest, "code_version", lambda: "other")
-    other = replace(before, pairs=replace(conf.pairs, match_quantile=0.5), lateness_nights=2)
-    assert with_late(None, other, [after]) == [after], "neither code nor settings are late rows"
+def test_a_file_that_comes_late_into_a_sub_folder_is_seen_and_one_into_a_hidden_folder_is_not(conf):
+    look = "days exposures 2026-01-14"
+    found = [Place(None, conf).find(look)]
+    for folder in ("hour=00", "hour=00/part=1", "_temporary"):
+        (exposures(conf, "2026-01-14") / folder).mkdir(parents=True)
+        (exposures(conf, "2026-01-14") / folder / "late.parquet").write_text("rows")
+        found.append(Place(None, conf).find(look))
+    assert len(set(found[:3])) == 3 and found[2] == found[3]
+
+
+def test_an_optional_table_that_has_some_of_a_nights_days_is_refused_and_not_taken_for_none(conf):
+    def has_withholdings():
+        return runner.Night(None, conf, DS, "ingest").has_input(tables.WITHHOLDINGS, DS, 48.0)
+
+    assert not has_withholdings()
+    Path(conf.warehouse, tables.WITHHOLDINGS.name, "ds=2026-01-13").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"table withholdings: needs ds=2026-01-14 under .* write an empty folder"):
+        has_withholdings()
+    Path(conf.warehouse, tables.WITHHOLDINGS.name, "ds=2026-01-14").mkdir()
+    assert has_withholdings()
+
+
+@pytest.mark.parametrize("when", ["before", "while"])
+def test_a_run_whose_night_was_taken_over_touches_no_manifest_of_the_other(conf, when):
+    run(conf)
+    theirs = manifest.url(conf, DS, "build_pairs")
+    other = replace(conf, pairs=replace(conf.pairs, match_quantile=0.5))
+    taken = []
+
+    def take_over():
+        newest = max(Path(conf.warehouse, "_nights", f"ds={DS}").glob("*.json"))
+        entry = json.loads(newest.read_text())
+        entry |= {"number": entry["number"] + 1, "owner": entry["owner"] | {"id": "another"}}
+        newest.with_name(f"{entry['number']:08}.json").write_text(json.dumps(entry))
+        Path(theirs).write_text("theirs")
+        taken.append(True)
+
+    def stage(night):
+        if when == "while":
+            take_over()
+        build_pairs(night)
+
+    with pytest.raises(ClaimLost, match="was taken over"), Claim(None, other, DS) as claim:
+        if when == "before":
+            take_over()
+        runner.run_stage(runner.Night(None, other, DS, "build_pairs", claim), stage)
+    assert taken
+    assert Path(theirs).read_text() == "theirs"
 
 
 def test_looks_of_what_is_not_there_find_nothing_and_no_two_kinds_are_confused(conf):

@@ -1,5 +1,6 @@
 """Who may write a night, and what its readers see. Real files, no Spark."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -281,10 +282,27 @@ os._exit(9)
 def test_a_process_with_the_number_of_a_dead_one_is_not_the_owner_and_one_elsewhere_may_well_live(conf, clock):
     assert Claim(None, conf, DS, clock).attempt()
     entry = night_log.latest(None, conf, DS)
-    lease = timedelta(seconds=LEASE)
     for change, claimed_still in (({}, True), ({"started": 1}, False), ({"started": 1, "place": "other"}, True)):
         other = replace(entry, owner=replace(entry.owner, **change))
-        assert other.is_claimed(clock.now, lease) == claimed_still
+        assert other.is_claimed(clock.now) == claimed_still
+
+
+@pytest.mark.parametrize("ahead", [2, LEASE - 1])
+def test_a_living_owner_whose_clock_is_ahead_or_whose_lease_is_longer_keeps_the_night(conf, clock, ahead):
+    first = Claim(None, conf, DS, clock)
+    assert first.attempt()
+    clock.advance(-ahead)
+    shorter = replace(conf, publishing=replace(conf.publishing, lease_seconds=1.0))
+    assert not Claim(None, conf, DS, clock).attempt() and not Claim(None, shorter, DS, clock).attempt()
+    first.renew()
+
+
+def test_an_entry_of_earlier_code_says_no_lease_and_has_the_usual_one(conf, clock):
+    assert Claim(None, conf, DS, clock).attempt()
+    entry = night_log.latest(None, conf, DS)
+    text = json.loads(entry.to_json())
+    del text["lease_seconds"]
+    assert night_log.Entry.from_json(json.dumps(text)).lease_seconds == Config().publishing.lease_seconds
 
 
 def test_a_claim_that_a_clock_set_back_would_make_last_for_long_has_expired(conf, clock):

@@ -124,6 +124,32 @@ def test_settings_are_flat_as_params():
     }
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "fs.s3a.access.key",
+        "fs.s3a.secret.key",
+        "fs.azure.account.key.logs.dfs.core.windows.net",
+        "fs.azure.sas.container.logs.blob.core.windows.net",
+        "fs.azure.account.oauth2.client.secret",
+        "fs.gs.auth.service.account.private.key",
+        "spark.some.api-key",
+    ],
+)
+def test_a_clouds_secrets_are_hidden_in_settings_and_in_messages(key):
+    assert redaction.redacted({"spark": {f"spark.hadoop.{key}": "abc"}, "key": "uploads"}) == {
+        "spark": {f"spark.hadoop.{key}": "***"},
+        "key": "uploads",
+    }
+    assert redaction.text(f"cannot set {key}=abc, try again") == f"cannot set {key}=***, try again"
+
+
+def test_signatures_and_bearers_are_hidden_in_messages():
+    said = "https://logs.blob.core.windows.net/days?sv=2024&sig=a%2Bb%3D&se=1: 403, Authorization: Bearer ey.J-x_ sent"
+    hidden = "https://logs.blob.core.windows.net/days?sv=2024&sig=***&se=1: 403, Authorization: Bearer *** sent"
+    assert redaction.text(said) == hidden
+
+
 def test_a_tracking_uri_is_shown_without_credentials_and_without_the_machines_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert tracking.shown(f"sqlite:///{tmp_path}/runs/local/mlflow.db") == "sqlite:///runs/local/mlflow.db"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from almmta_spark import manifest, spark_tables, tables
-from jobs import build_journeys, ingest, nightly
+from almmta_spark import manifest, reruns, spark_tables, tables
+from jobs import build_journeys, ingest
 from tests.bench import late_rows
 from tests.bench.late_rows import FIRST, nights
 
@@ -62,7 +62,7 @@ def test_nights_are_run_again_where_late_rows_are_theirs_and_nowhere_else(live):
 
 def test_a_night_that_is_run_once_more_does_nothing(spark, live):
     conf, _ = live
-    assert nightly.with_late(spark, conf, [NIGHTS[-1]]) == [NIGHTS[-1]]
+    assert reruns.due(spark, conf, NIGHTS[-1]) == {}
     assert late_rows.run(spark, conf, NIGHTS[-1], STAGES) == []
 
 

@@ -68,9 +68,35 @@ def fingerprints(versions: Sequence[Published]) -> dict[str, dict[str, str]]:
     """Of the rows, by source and day: equal for equal days, whenever and wherever they were written."""
     found: dict[str, dict[str, str]] = {}
     for v in versions:
-        said = json.dumps([v.rows, v.checksum, v.meta["counted"]])
-        found.setdefault(v.meta["source"], {})[v.ds] = hashlib.sha256(said.encode()).hexdigest()[:16]
+        found.setdefault(v.meta["source"], {})[v.ds] = _fingerprint(v)
     return found
+
+
+def with_fingerprints(
+    spark: SparkSession, conf: Config, ds: str, wanted: Mapping[str, Mapping[str, str]]
+) -> list[Published]:
+    """The versions of a claimed night that have these fingerprints, by source and day, though rows may have come since.
+
+    Where one was cleared away the day is written again, as `written` does. ValueError: it has other rows by now.
+    """
+    found = []
+    for source, fingerprints_of in wanted.items():
+        for day, fingerprint in fingerprints_of.items():
+            cards = (spark_tables.card(spark, conf, EVENT_DAYS, day, v) for v in _versions(spark, conf, day))
+            same = (c for c in cards if c and c.meta["source"] == source and _fingerprint(c) == fingerprint)
+            version = next(same, None) or written(spark, conf, ds, {source: [day]})[0]
+            if _fingerprint(version) != fingerprint:
+                raise ValueError(
+                    f"table {source}: ds={day} must be as it was when ingest ran for night ds={ds}, and has other "
+                    "rows now: run the job ingest again"
+                )
+            found.append(version)
+    return found
+
+
+def _fingerprint(version: Published) -> str:
+    said = json.dumps([version.rows, version.checksum, version.meta["counted"]])
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def find(spark: SparkSession, conf: Config, table: Table, day: str) -> Published | None:

@@ -59,6 +59,21 @@ def test_late_rows_make_their_day_another_and_leave_the_others(spark, conf):
     assert event_days.fingerprints(found) != event_days.fingerprints([exposures, signals])
 
 
+def test_a_night_that_has_begun_reads_on_what_it_began_with_though_rows_come_late(spark, conf):
+    began = event_days.written(spark, conf, DS, DAYS)
+    wanted = event_days.fingerprints(began)
+    log(spark, conf, tables.EXPOSURES, "late", [(3, 10, before(5))])
+    assert event_days.with_fingerprints(spark, conf, DS, wanted) == began
+    event_days.written(spark, conf, LATER, DAYS)
+    assert event_days.with_fingerprints(spark, conf, DS, wanted) == began
+    for version in began:
+        Path(spark_tables.folder(conf, tables.EVENT_DAYS, DAY_BEFORE), f"version={version.version}.json").unlink()
+    with pytest.raises(ValueError, match=r"table exposures: ds=2026-01-14 must be as it was when ingest ran"):
+        event_days.with_fingerprints(spark, conf, DS, wanted)
+    signals = event_days.with_fingerprints(spark, conf, DS, {"signals": wanted["signals"]})
+    assert event_days.fingerprints(signals)["signals"] == wanted["signals"], "written again, the same"
+
+
 def test_equal_rows_have_equal_fingerprints_whoever_wrote_them_and_other_code_writes_anew(spark, conf, monkeypatch):
     first = event_days.written(spark, conf, DS, DAYS)
     monkeypatch.setattr(manifest, "code_version", lambda: "other")

@@ -155,5 +155,5 @@ def test_a_night_on_a_standalone_cluster_writes_the_tables_of_a_local_one_to_the
         settings["ENVIRONMENT"] = str(request.getfixturevalue("environment"))
     done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "Started distributed training with 2 executor processes" in done.stderr
+    assert "Started distributed training with 2 executor processes" in done.stdout  # spark-submit joins the two streams
     assert "tables are the same" in done.stdout

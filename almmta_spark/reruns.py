@@ -37,6 +37,11 @@ def due(spark: Spark, conf: Config, first: str) -> dict[str, str]:
     return dict(sorted(why.items()))
 
 
+def certain(nights: Mapping[str, str]) -> list[str]:
+    """Those of the nights that are due which run whatever they find."""
+    return [ds for ds, why in nights.items() if why != IF_CHANGED]
+
+
 def run(spark: Spark, conf: Config, nights: Mapping[str, str], again: Callable[[str], object]) -> dict[str, Exception]:
     """Runs the nights that are due, oldest first, where they find anything new. Returns what kept which night from it.
 
@@ -56,7 +61,8 @@ def run(spark: Spark, conf: Config, nights: Mapping[str, str], again: Callable[[
             again(ds)
         except Exception as error:  # bad rows, another run's claim, Spark's own
             failed[ds] = error
-            log.error("night %s could not run again, and stays as it was published: %s", ds, error)
+            unforeseen = not isinstance(error, (ValueError, night_log.ClaimLost))  # those say all there is to say
+            log.error("night %s could not run again, and stays as it was published: %s", ds, error, exc_info=unforeseen)
     return failed
 
 

@@ -86,10 +86,10 @@ def show_plan(spark: storage.Spark, conf: config.Config, due: Mapping[str, str],
     runner.log.info("%d night(s), %s to %s: %s", len(wanted), wanted[0], wanted[-1], " > ".join(STAGES))
     for ds, why in due.items():
         log_lines.event("plan", f"  {ds}  {why}", night=ds, will=why)
-    runs = [ds for ds, why in due.items() if why != reruns.IF_CHANGED]
-    for ds in _waiting(spark, conf, [*runs, *wanted]):
+    runs = [*reruns.certain(due), *wanted]
+    for ds in _waiting(spark, conf, runs):
         log_lines.event("plan", f"  {ds}  waits to be logged to MLflow", night=ds, will="is logged")
-    for ds, stage, what in manifest.plan(spark, conf, [*runs, *wanted], list(STAGES)):
+    for ds, stage, what in manifest.plan(spark, conf, runs, list(STAGES)):
         log_lines.event("plan", f"  {ds}  {stage:<16}{what}", night=ds, stage=stage, will=what)
 
 
@@ -170,7 +170,7 @@ def main() -> None:
         if args.dry_run:
             return
         spark = runner.session(conf, "nightly")
-        log_waiting(spark, conf, [*(ds for ds, why in due.items() if why != reruns.IF_CHANGED), *wanted])
+        log_waiting(spark, conf, [*reruns.certain(due), *wanted])
         failed = run_nights(spark, conf, due, wanted)
         spark.stop()
         if failed:

@@ -14,7 +14,7 @@ from almmta_spark import config, manifest, runner, tables
 from almmta_spark.config import Config, PairsConfig
 from almmta_spark.manifest import Place, changed, plan, traced
 from almmta_spark.night_log import Claim, ClaimLost
-from almmta_spark.spark_tables import Published
+from tests.nights import written
 
 DS, NEXT = "2026-01-15", "2026-01-16"
 
@@ -70,17 +70,6 @@ def conf(tmp_path):
 
 def exposures(conf, day):
     return Path(conf.warehouse, tables.EXPOSURES.name, f"ds={day}")
-
-
-def written(night, table, rows, **meta):
-    """What Night.write leaves behind, without Spark."""
-    done = Published(table.name, night.ds, f"v{len(list(Path(night.place.conf.warehouse).rglob('*')))}", 1, rows, meta)
-    card = Path(night.place.conf.warehouse, table.name, f"ds={night.ds}", f"version={done.version}.json")
-    card.parent.mkdir(parents=True, exist_ok=True)
-    card.write_text(json.dumps(asdict(done)))
-    night.claim.draft[table.name] = done.version
-    night.outputs[table.name] = {"rows": 1, "checksum": rows, "version": done.version}
-    night.made[f"version {table.name} {night.ds} {done.version}"] = done.fingerprint
 
 
 def ingest(night):

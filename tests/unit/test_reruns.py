@@ -1,17 +1,16 @@
 """Nights that run again: what is due is found however often a command dies. Real files, no Spark."""
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from almmta_spark import manifest, night_log, reruns, runner, spark_tables, tables, tracking
+from almmta_spark import manifest, night_log, reruns, spark_tables, tables, tracking
 from almmta_spark.config import Config
-from almmta_spark.night_log import Claim
 from almmta_spark.reruns import IF_CHANGED, UNFINISHED
-from almmta_spark.spark_tables import Published
 from jobs import nightly as jobs_nightly
+from tests.bench import late_rows
+from tests.nights import written
 
 FIRST, SECOND, THIRD, AFTER = (f"2026-01-{day}" for day in (15, 16, 17, 18))
 
@@ -35,30 +34,18 @@ def log_rows(conf, ds, name):
     (folder / f"{name}.parquet").write_text("rows")
 
 
-def write(night, table, rows):
-    """What Night.write leaves behind, without Spark."""
-    number = len(list(Path(night.place.conf.warehouse).rglob("*")))
-    done = Published(table.name, night.ds, f"v{number}", 1, rows, {})
-    card = Path(night.place.conf.warehouse, table.name, f"ds={night.ds}", f"version={done.version}.json")
-    card.parent.mkdir(parents=True, exist_ok=True)
-    card.write_text(json.dumps(asdict(done)))
-    night.claim.draft[table.name] = done.version
-    night.outputs[table.name] = {"rows": 1, "checksum": rows, "version": done.version}
-    night.made[f"version {table.name} {night.ds} {done.version}"] = done.fingerprint
-
-
 def ingest(night):
     """Its rows say how many files the night's day has, three at most."""
     night.has_input(tables.UPLOADS, night.ds)
     there = Path(night.place.conf.warehouse, tables.UPLOADS.name, f"ds={night.ds}")
-    write(night, tables.ACCEPTED_UPLOADS, str(min(3, len(list(there.iterdir())))))
+    written(night, tables.ACCEPTED_UPLOADS, str(min(3, len(list(there.iterdir())))))
 
 
 def pool(night):
     """Reads the night before as well."""
     days = [spark_tables.shift(night.ds, -1), night.ds]
     found = [night.published(tables.ACCEPTED_UPLOADS, day) for day in days]
-    write(night, tables.JOURNEYS, " ".join(f.checksum for f in found if f))
+    written(night, tables.JOURNEYS, " ".join(f.checksum for f in found if f))
 
 
 STAGES = {"ingest": ingest, "pool": pool}
@@ -66,13 +53,7 @@ STAGES = {"ingest": ingest, "pool": pool}
 
 def night(conf, ds, later=(), stages=STAGES):
     """As jobs/nightly runs one. Returns the stages that ran."""
-    with Claim(None, conf, ds) as claim:
-        reruns.begin(None, conf, ds, later)
-        nights = [runner.Night(None, conf, ds, name, claim) for name in stages]
-        ran = [n.stage for n in nights if runner.run_if_changed(n, stages[n.stage])]
-        claim.publish()
-        reruns.end(None, conf, ds)
-    return ran
+    return late_rows.run(None, conf, ds, stages, later)
 
 
 def nightly(conf, wanted, **stages):

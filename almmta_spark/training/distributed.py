@@ -83,7 +83,9 @@ def session(device: str | None = None) -> Iterator[Ranks]:
     """
     opened = int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized()
     if opened:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        dist.init_process_group(backend, store=_store(), rank=rank, world_size=world)
     ranks = Ranks(0, 1, torch.device("cpu"))
     if dist.is_initialized():
         ranks = Ranks(dist.get_rank(), dist.get_world_size(), torch.device("cpu"))
@@ -95,6 +97,19 @@ def session(device: str | None = None) -> Iterator[Ranks]:
     finally:
         if opened:
             dist.destroy_process_group()
+
+
+def _store() -> dist.Store:
+    """Where these ranks find each other: nothing that an earlier start of them wrote can be read there.
+
+    torchrun --max-restarts keeps one store over all starts, in which a rank would find the address of one that died
+    (pytorch issue 135712). Starts are numbered alike in all ranks of one machine only: where there are more, torchrun
+    itself has to be told, by TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1.
+    """
+    store, _, _ = next(dist.rendezvous("env://"))
+    if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
+        return store
+    return dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
 
 
 @dataclass(frozen=True)

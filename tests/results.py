@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from almmta_spark.study import cells, records
+from almmta_spark.study.goals import COVERAGE, RMSE
 from almmta_spark.study.records import Found
 
 TRUTH = Path("reports/truth.json")
@@ -17,6 +19,8 @@ HEADER = (
     *("world", "users", "seeds", "method", "within-journey Spearman", "relative RMSE", "magnitude ratio"),
     "AUUC by bucket, 0 to 4",
 )
+FAMILY = "random:"
+OTHERS_HEADER = (*HEADER[:3], *HEADER[4:7], "touches in the interval")
 
 REAL_LOGS = Path("reports/kuairand.json")
 NIGHTS_HEADER = ("night", "exposures in", "rejected", "deduplicated", "capped", "used", "journeys", "outcomes")
@@ -32,6 +36,28 @@ def known_truth(found: Found, worlds: Sequence[str] = WORLDS) -> str:
         for method in cells.methods_of(found, world, n)
     ]
     return _table(HEADER, rows)
+
+
+def other_worlds(found: Found) -> str:
+    """`latent` in the worlds that `known_truth` leaves out, and in the middle of the family random:<k>."""
+    sizes = {world: n for world, n in cells.main_nights(found) if world not in WORLDS}
+    figures = {
+        world: [found.mean(world, n, cells.OWN, m) for m in (*METRICS, COVERAGE)]
+        for world, n in sizes.items()
+        if found.mean(world, n, cells.OWN, RMSE)
+    }
+    rows = [
+        [world, f"{sizes[world]:,}", str(len(found.distinct("seed", world=world, n=sizes[world])))]
+        + [cells.cell(mean) for mean in means]
+        for world, means in figures.items()
+        if not world.startswith(FAMILY)
+    ]
+    family = [means for world, means in figures.items() if world.startswith(FAMILY)]
+    if family:
+        medians = [f"{median(mean.value for mean in column if mean):.3f}" for column in zip(*family, strict=True)]
+        size = next(n for world, n in sizes.items() if world.startswith(FAMILY))
+        rows.append([f"median of {len(family)} {FAMILY}", f"{size:,}", "1", *medians])
+    return _table(OTHERS_HEADER, rows)
 
 
 def _errors(found: Found, world: str, n: int, method: str) -> list[str]:
@@ -57,4 +83,5 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    print(known_truth(Found(records.read(TRUTH))), nights(json.loads(REAL_LOGS.read_text())), sep="\n\n")
+    truth = Found(records.read(TRUTH))
+    print(known_truth(truth), other_worlds(truth), nights(json.loads(REAL_LOGS.read_text())), sep="\n\n")

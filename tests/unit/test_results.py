@@ -33,6 +33,18 @@ def test_a_method_is_a_row_of_means_over_seeds_and_of_its_buckets():
     assert row == "| hard | 60,000 | 2 | latent | " + "0.550 ± 0.071 | " * 3 + "0.900 0.910 |"
 
 
+def test_other_worlds_are_a_row_each_and_the_family_one_of_medians():
+    def figures(world: str, value: float) -> list[Record]:
+        return [Record(world, 60_000, 0, "latent", m, None, value) for m in (*results.METRICS, results.COVERAGE)]
+
+    worlds = {"default": 0.1, "leak_y": 0.2, "random:0": 0.3, "random:1": 0.4, "random:2": 0.9}
+    found = Found([record for world, value in worlds.items() for record in figures(world, value)])
+    assert results.other_worlds(found).splitlines()[2:] == [
+        "| leak_y | 60,000 | 1 |" + " 0.200 |" * 4,
+        "| median of 3 random: | 60,000 | 1 |" + " 0.400 |" * 4,
+    ]
+
+
 def test_no_committed_report_names_a_machine_or_a_credential():
     texts = {p.name: p.read_text() for p in (ROOT / "reports").iterdir() if p.is_file()}
     assert not [name for name, text in texts.items() if ":////" in text or "@" in text]

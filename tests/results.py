@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from almmta_spark.simulator.family import PREFIX
 from almmta_spark.study import cells, records
 from almmta_spark.study.goals import COVERAGE, RMSE
 from almmta_spark.study.records import Found
@@ -19,7 +20,6 @@ HEADER = (
     *("world", "users", "seeds", "method", "within-journey Spearman", "relative RMSE", "magnitude ratio"),
     "AUUC by bucket, 0 to 4",
 )
-FAMILY = "random:"
 OTHERS_HEADER = (*HEADER[:3], *HEADER[4:7], "touches in the interval")
 
 REAL_LOGS = Path("reports/kuairand.json")
@@ -46,18 +46,17 @@ def other_worlds(found: Found) -> str:
         for world, n in sizes.items()
         if found.mean(world, n, cells.OWN, RMSE)
     }
-    rows = [
-        [world, f"{sizes[world]:,}", str(len(found.distinct("seed", world=world, n=sizes[world])))]
-        + [cells.cell(mean) for mean in means]
-        for world, means in figures.items()
-        if not world.startswith(FAMILY)
-    ]
-    family = [means for world, means in figures.items() if world.startswith(FAMILY)]
+    family = [world for world in figures if world.startswith(PREFIX)]
+    rows = [_of(found, [w], sizes[w], w, map(cells.cell, means)) for w, means in figures.items() if w not in family]
     if family:
-        medians = [f"{median(mean.value for mean in column if mean):.3f}" for column in zip(*family, strict=True)]
-        size = next(n for world, n in sizes.items() if world.startswith(FAMILY))
-        rows.append([f"median of {len(family)} {FAMILY}", f"{size:,}", "1", *medians])
+        columns = zip(*(figures[world] for world in family), strict=True)
+        medians = [f"{median(mean.value for mean in column if mean):.3f}" for column in columns]
+        rows.append(_of(found, family, sizes[family[0]], f"{PREFIX}<k>, median of {len(family)}", medians))
     return _table(OTHERS_HEADER, rows)
+
+
+def _of(found: Found, worlds: Sequence[str], n: int, name: str, cells_of: Iterable[str]) -> list[str]:
+    return [name, f"{n:,}", str(max(len(found.distinct("seed", world=w, n=n)) for w in worlds)), *cells_of]
 
 
 def _errors(found: Found, world: str, n: int, method: str) -> list[str]:

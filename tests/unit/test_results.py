@@ -41,7 +41,7 @@ def test_other_worlds_are_a_row_each_and_the_family_one_of_medians():
     found = Found([record for world, value in worlds.items() for record in figures(world, value)])
     assert results.other_worlds(found).splitlines()[2:] == [
         "| leak_y | 60,000 | 1 |" + " 0.200 |" * 4,
-        "| median of 3 random: | 60,000 | 1 |" + " 0.400 |" * 4,
+        "| random:<k>, median of 3 | 60,000 | 1 |" + " 0.400 |" * 4,
     ]
 
 
